@@ -1,0 +1,45 @@
+# `make run` and `make test` are the two set-up commands; both build what they need in .venv/.
+# Settings go on the command line: make run PORT=8001 TRADING_ENABLED=true REPLAY=candles.csv.gz SPEED=60
+SHELL := /bin/sh
+python := .venv/bin/python
+with_servers := $(python) -m tradingbot.launcher with-servers --
+
+.DEFAULT_GOAL := help
+.PHONY: help env run test check bench lock
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+env: .venv/installed-dev ## the virtual environment only, with the tools for tests and checks
+
+run: .venv/installed ## start the whole product; Ctrl-C stops it
+	@exec $(python) -m tradingbot.launcher run
+
+test: .venv/installed-dev ## all tests, on private servers of their own: make test ARGS="tests/risk -x"
+	@deploy/ensure_chromium
+	@exec $(with_servers) $(python) -m pytest -ra $(ARGS)
+
+check: .venv/installed-dev ## style, import contracts, types, migrations
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+	.venv/bin/lint-imports
+	$(python) -m mypy .
+	$(with_servers) sh -c '$(python) manage.py check && $(python) manage.py makemigrations --check --dry-run'
+
+bench: .venv/installed-dev ## the figures of benchmarks/, printed as a table
+	@exec $(python) -m benchmarks $(ARGS)
+
+lock: .venv/installed-dev ## compile requirements*.txt, every wheel with its hashes, from requirements*.in
+	$(python) -m uv pip compile -q --python-version 3.11 --generate-hashes requirements-bootstrap.in -o requirements-bootstrap.txt
+	$(python) -m uv pip compile -q --python-version 3.11 --generate-hashes requirements.in -o requirements.txt
+	$(python) -m uv pip compile -q --python-version 3.11 --generate-hashes -c requirements.txt requirements-dev.in -o requirements-dev.txt
+
+# The stamps make a warm start free: nothing is asked of pip until a pinned file changes.
+.venv/installed: requirements.txt requirements-bootstrap.txt
+	@deploy/make_env requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt requirements.txt requirements-bootstrap.txt
+	@deploy/make_env requirements-dev.txt
+	@touch .venv/installed $@
