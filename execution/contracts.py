@@ -1,0 +1,229 @@
+"""The nouns of execution: intents, orders with their two kinds of state, lifecycle events, divergences.
+
+Errors:
+    ExecutionError
+    ├── NotSent            the request never left (refused connection, DNS): safe to say `not_placed`
+    ├── ExchangeRejected   a definite refusal with Binance's code; nothing was placed
+    ├── OutcomeUnknown     anything else: never answered by sending again (invariant 1)
+    └── QueryFailed        a query brought no answer; it changes nothing (invariant 7)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class ExecutionError(Exception):
+    """Base of this app's expected failures."""
+
+
+class NotSent(ExecutionError):
+    """The request never left this machine."""
+
+
+class ExchangeRejected(ExecutionError):
+    """The exchange refused definitely; nothing was placed. `code` is Binance's."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code, self.message = code, message
+
+
+class OutcomeUnknown(ExecutionError):
+    """Whether the exchange placed the order is not known."""
+
+
+class QueryFailed(ExecutionError):
+    """A query brought no answer. It says nothing about the order."""
+
+
+class OrderStatus(StrEnum):
+    """What we know of our request."""
+
+    INTENT = "intent"
+    ABORTED = "aborted"
+    SUBMITTED = "submitted_to_exchange"
+    CONFIRMED = "execution_confirmed"
+    UNKNOWN = "execution_unknown"
+    REJECTED = "rejected"
+    NOT_PLACED = "not_placed"
+    MANUAL_REVIEW = "manual_review_required"
+
+
+O = OrderStatus  # noqa: E741
+TRANSITIONS: dict[str, frozenset[str]] = {
+    O.INTENT: frozenset({O.ABORTED, O.SUBMITTED}),
+    O.ABORTED: frozenset(),
+    O.SUBMITTED: frozenset({O.CONFIRMED, O.UNKNOWN, O.REJECTED, O.NOT_PLACED}),
+    O.CONFIRMED: frozenset(),
+    O.UNKNOWN: frozenset({O.CONFIRMED, O.NOT_PLACED, O.MANUAL_REVIEW}),
+    O.REJECTED: frozenset(),
+    # Positive evidence beats every earlier conclusion: an order that turns up after all is confirmed.
+    O.NOT_PLACED: frozenset({O.CONFIRMED}),
+    O.MANUAL_REVIEW: frozenset({O.CONFIRMED, O.NOT_PLACED}),
+}
+UNRESOLVED = frozenset({O.INTENT, O.SUBMITTED, O.UNKNOWN, O.MANUAL_REVIEW})
+
+
+class ExchangeStatus(StrEnum):
+    """The exchange's own status, folded from lifecycle events (binance.md §7, `X`)."""
+
+    NONE = ""
+    PENDING_NEW = "PENDING_NEW"
+    NEW = "NEW"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    FILLED = "FILLED"
+    CANCELED = "CANCELED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    EXPIRED_IN_MATCH = "EXPIRED_IN_MATCH"
+
+
+TERMINAL = frozenset(
+    {
+        ExchangeStatus.FILLED,
+        ExchangeStatus.CANCELED,
+        ExchangeStatus.REJECTED,
+        ExchangeStatus.EXPIRED,
+        ExchangeStatus.EXPIRED_IN_MATCH,
+    }
+)
+
+
+class LifecycleKind(StrEnum):
+    """`OrderLifecycleEvent` kinds."""
+
+    SUBMITTED = "submitted"
+    ACK = "ack"
+    PARTIALLY_FILLED = "partially_filled"
+    FILLED = "filled"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"
+
+
+class Source(StrEnum):
+    """Where a report came from; all three feed the same fold."""
+
+    REST = "rest"
+    STREAM = "stream"
+    POLL = "poll"
+    LOCAL = "local"
+
+
+class DivergenceKind(StrEnum):
+    ORDER_MISSING_HERE = "order_missing_here"
+    ORDER_MISSING_THERE = "order_missing_there"
+    STATUS = "status"
+    FILL = "fill"
+    FEE = "fee"
+    BALANCE = "balance"
+    FOREIGN_ORDER = "foreign_order"
+    ENVIRONMENT_RESET = "environment_reset"
+
+
+@dataclass(frozen=True, slots=True)
+class FillReport:
+    """One trade of an order as the exchange tells it; `commission` in `commission_asset`."""
+
+    trade_id: int
+    price: Decimal
+    quantity: Decimal
+    quote_quantity: Decimal
+    commission: Decimal
+    commission_asset: str
+    is_maker: bool
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """What the exchange said of one order, from whatever source; `exchange_order_id` is unique per symbol.
+
+    `event_key` identifies the report so that it is stored once (execution id, or status and quantity).
+    """
+
+    symbol: str
+    client_order_id: str
+    exchange_order_id: int
+    status: ExchangeStatus
+    side: str
+    order_type: str
+    quantity: Decimal
+    price: Decimal
+    executed_quantity: Decimal
+    cumulative_quote: Decimal
+    at: datetime
+    source: Source
+    event_key: str
+    fills: tuple[FillReport, ...]
+    raw: dict[str, Any]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Free and locked amounts of one asset on the exchange."""
+
+    asset: str
+    free: Decimal
+    locked: Decimal
+
+    @property
+    def total(self) -> Decimal:
+        """Free plus locked."""
+        return self.free + self.locked
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """What is sent: parameters as plain text, the signed timestamp fixed at the claim (invariant 8)."""
+
+    symbol: str
+    client_order_id: str
+    parameters: dict[str, str]
+    timestamp_ms: int
+    recv_window_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A parsed success with the hashes of its canonical request and of its response (invariant 11)."""
+
+    report: OrderReport
+    request_sha256: str
+    response_sha256: str
+
+
+class ExchangeGateway(Protocol):
+    """The port to the exchange. Queries raise QueryFailed; `None` is the exchange's own "does not exist"."""
+
+    def place_order(self, request: OrderRequest) -> Answer:
+        """Send once. Raises NotSent, ExchangeRejected or OutcomeUnknown."""
+
+    def cancel_order(self, *, symbol: str, exchange_order_id: int) -> None:
+        """Cancel; raises ExchangeRejected when it is not open, OutcomeUnknown when nothing was heard."""
+
+    def find_order(self, *, symbol: str, client_order_id: str) -> OrderReport | None:
+        """The order with our id, or None for -2013."""
+
+    def open_orders(self, *, symbol: str) -> Sequence[OrderReport]:
+        """Open orders of a symbol."""
+
+    def orders_since(self, *, symbol: str, since: datetime) -> Sequence[OrderReport]:
+        """All orders of a symbol created since `since`."""
+
+    def trades(
+        self, *, symbol: str, from_trade_id: int | None, since: datetime | None
+    ) -> Sequence[tuple[int, FillReport]]:
+        """(exchange order id, trade) in ascending order of trade id, all pages."""
+
+    def balances(self) -> Sequence[Balance]:
+        """All balances that are not zero."""
+
+    def clock_offset_ms(self) -> int:
+        """Server time minus ours."""

@@ -1,0 +1,332 @@
+"""Tables of execution: intents, orders, lifecycle events, fills, positions, reconciliation.
+
+Written by execution.services only. `environment` is in every key, so that environments never mix.
+"""
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from execution.contracts import (
+    TRANSITIONS,
+    DivergenceKind,
+    ExchangeStatus,
+    LifecycleKind,
+    OrderStatus,
+    Source,
+)
+from tradingbot.core.fields import AmountField, EnvironmentField
+
+CLIENT_ORDER_ID = r"^[A-Za-z0-9_-]{1,36}$"
+
+
+class Account(models.Model):
+    """One row per environment: the lock under which exposure is reserved, and the agreed starting balances."""
+
+    environment = EnvironmentField(primary_key=True)
+    baseline = models.JSONField(default=dict, help_text="Balance per asset at the first reconciliation")
+    baseline_at = models.DateTimeField(null=True)
+    equity_peak_quote = AmountField(null=True)
+    clock_offset_ms = models.IntegerField(null=True)
+    clock_measured_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.environment
+
+
+class ExecutionIntent(models.Model):
+    """An approved proposal ready to order; immutable (a trigger refuses changes). One per proposal, ever."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    environment = EnvironmentField()
+    proposal = models.OneToOneField("proposals.Proposal", on_delete=models.PROTECT)
+    client_order_id = models.CharField(max_length=36)
+    symbol = models.CharField(max_length=32)
+    side = models.CharField(max_length=4)
+    order_type = models.CharField(max_length=24)
+    time_in_force = models.CharField(max_length=4, blank=True)
+    quantity = AmountField()
+    price = AmountField(null=True)
+    stop_price = AmountField(null=True)
+    target_price = AmountField(null=True)
+    digest = models.CharField(max_length=64)
+    limits_version = models.IntegerField()
+    control_version = models.IntegerField()
+    timestamp_ms = models.BigIntegerField(help_text="The signed timestamp, fixed here and sent as it is")
+    recv_window_ms = models.IntegerField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "client_order_id"], name="execution_intent_client_order_id_unique"
+            ),
+            models.CheckConstraint(
+                condition=Q(client_order_id__regex=CLIENT_ORDER_ID),
+                name="execution_intent_client_order_id_form",
+            ),
+        ]
+
+
+class Order(models.Model):
+    """One order of an intent with what we know of it. `role` leaves room for the legs of an order list."""
+
+    TRANSITIONS: ClassVar = TRANSITIONS
+    TOPIC: ClassVar = "order"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    environment = EnvironmentField()
+    intent = models.ForeignKey(ExecutionIntent, on_delete=models.PROTECT, related_name="orders")
+    role = models.CharField(max_length=8, default="order")
+    symbol = models.CharField(max_length=32)
+    side = models.CharField(max_length=4)
+    client_order_id = models.CharField(max_length=36)
+    exchange_order_id = models.BigIntegerField(null=True)
+    quantity = AmountField()
+    price = AmountField(null=True)
+    status = models.CharField(
+        max_length=24, choices=[(s.value, s.value) for s in OrderStatus], default=OrderStatus.INTENT
+    )
+    version = models.IntegerField(default=1)
+    exchange_status = models.CharField(
+        max_length=20, blank=True, choices=[(s.value, s.value) for s in ExchangeStatus]
+    )
+    executed_quantity = AmountField(default=0)
+    cumulative_quote = AmountField(default=0)
+    reserved_quote = AmountField(default=0, help_text="Worst cost still possible, of a BUY")
+    reserved_base = AmountField(default=0, help_text="Base still to be sold, of a SELL")
+    reason = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+    acknowledged_at = models.DateTimeField(null=True)
+    unknown_since = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+    next_probe_at = models.DateTimeField(null=True)
+    request_sha256 = models.CharField(max_length=64, blank=True)
+    response_sha256 = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["intent", "role"], name="execution_order_role_unique"),
+            models.UniqueConstraint(
+                fields=["environment", "client_order_id"], name="execution_order_client_order_id_unique"
+            ),
+            models.UniqueConstraint(
+                fields=["environment", "symbol", "exchange_order_id"],
+                name="execution_order_exchange_id_unique",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="execution_confirmed") | Q(exchange_order_id__isnull=False),
+                name="execution_order_confirmed_has_exchange_id",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["intent", "aborted"]) | Q(sent_at__isnull=False),
+                name="execution_order_submitted_has_sent_at",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["environment", "-created_at"]),
+            models.Index(fields=["environment", "status"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.symbol} {self.client_order_id} ({self.status})"
+
+
+class OrderLifecycleEvent(models.Model):
+    """Something that happened to an order; append-only. `order` is null while the order is not known to us."""
+
+    environment = EnvironmentField()
+    order = models.ForeignKey(Order, null=True, on_delete=models.PROTECT, related_name="events")
+    symbol = models.CharField(max_length=32)
+    client_order_id = models.CharField(max_length=36, blank=True)
+    exchange_order_id = models.BigIntegerField(null=True)
+    kind = models.CharField(max_length=20, choices=[(k.value, k.value) for k in LifecycleKind])
+    source = models.CharField(max_length=8, choices=[(s.value, s.value) for s in Source])
+    event_key = models.CharField(max_length=120)
+    executed_quantity = AmountField(null=True)
+    exchange_status = models.CharField(max_length=20, blank=True)
+    detail = models.CharField(max_length=300, blank=True)
+    payload = models.JSONField(default=dict)
+    payload_sha256 = models.CharField(max_length=64, blank=True)
+    at = models.DateTimeField(help_text="The exchange's time, or ours for local events")
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "symbol", "event_key"], name="execution_event_key_unique"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["environment", "client_order_id"]),
+            models.Index(fields=["environment", "symbol", "exchange_order_id"]),
+        ]
+
+
+class Fill(models.Model):
+    """A trade of ours, known by (environment, symbol, trade id) and applied once (invariant 6)."""
+
+    environment = EnvironmentField()
+    symbol = models.CharField(max_length=32)
+    trade_id = models.BigIntegerField()
+    order = models.ForeignKey(Order, null=True, on_delete=models.PROTECT, related_name="fills")
+    exchange_order_id = models.BigIntegerField()
+    side = models.CharField(max_length=4)
+    price = AmountField()
+    quantity = AmountField()
+    quote_quantity = AmountField()
+    commission = AmountField()
+    commission_asset = models.CharField(max_length=16)
+    commission_quote = AmountField(help_text="Worth of the commission in quote when it was paid")
+    is_maker = models.BooleanField()
+    realised_pnl_quote = AmountField(default=0)
+    at = models.DateTimeField()
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "symbol", "trade_id"], name="execution_fill_unique"
+            ),
+            models.CheckConstraint(
+                condition=Q(quantity__gt=0) & Q(price__gt=0) & Q(commission__gte=0),
+                name="execution_fill_sane",
+            ),
+        ]
+        indexes = [models.Index(fields=["environment", "symbol", "at"])]
+
+
+class Position(models.Model):
+    """What is held of a symbol's base asset through our fills; a projection of them, rebuilt in a test.
+
+    `cost_quote` is the cost of `quantity` with entry commissions; `realised_pnl_quote` is net of all fees.
+    """
+
+    environment = EnvironmentField()
+    symbol = models.CharField(max_length=32)
+    base_asset = models.CharField(max_length=16)
+    quote_asset = models.CharField(max_length=16)
+    quantity = AmountField(default=0)
+    cost_quote = AmountField(default=0)
+    realised_pnl_quote = AmountField(default=0)
+    fees_quote = AmountField(default=0)
+    stop_price = AmountField(null=True)
+    target_price = AmountField(null=True)
+    opened_at = models.DateTimeField(null=True)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "symbol"], name="execution_position_unique"),
+            models.CheckConstraint(condition=Q(quantity__gte=0), name="execution_position_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} {self.base_asset}"
+
+
+class AccountBalance(models.Model):
+    """The exchange's balance of an asset as last told by it (absolute values win by their time)."""
+
+    environment = EnvironmentField()
+    asset = models.CharField(max_length=16)
+    free = AmountField()
+    locked = AmountField()
+    as_of = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "asset"], name="execution_balance_unique")
+        ]
+
+
+class BalanceMovement(models.Model):
+    """A deposit, withdrawal or transfer (`balanceUpdate`): a change of balance that no fill explains."""
+
+    environment = EnvironmentField()
+    asset = models.CharField(max_length=16)
+    amount = AmountField()
+    event_key = models.CharField(max_length=64)
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "event_key"], name="execution_movement_unique")
+        ]
+
+
+class Probe(models.Model):
+    """One question of the saga about an unknown order, with the raw answer; append-only."""
+
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="probes")
+    method = models.CharField(max_length=32)
+    answer = models.CharField(max_length=16, help_text="found, absent, failed or waiting")
+    detail = models.TextField(blank=True)
+    at = models.DateTimeField()
+
+
+class ReconciliationRun(models.Model):
+    """One comparison of our books with the exchange's. `degraded`: a query failed, nothing was concluded."""
+
+    environment = EnvironmentField()
+    trigger = models.CharField(max_length=24)
+    status = models.CharField(max_length=12, default="running")
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    orders_compared = models.IntegerField(default=0)
+    fills_compared = models.IntegerField(default=0)
+    balances_compared = models.IntegerField(default=0)
+    fills_posted = models.IntegerField(default=0)
+    divergence_count = models.IntegerField(default=0)
+    note = models.TextField(blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["environment", "-started_at"])]
+
+
+class Divergence(models.Model):
+    """A difference between the exchange's books and ours, with the records that prove it."""
+
+    environment = EnvironmentField()
+    kind = models.CharField(max_length=24, choices=[(k.value, k.value) for k in DivergenceKind])
+    symbol = models.CharField(max_length=32, blank=True)
+    subject = models.CharField(max_length=96)
+    ours = models.JSONField(default=dict)
+    theirs = models.JSONField(default=dict)
+    amount = AmountField(null=True)
+    amount_asset = models.CharField(max_length=16, blank=True)
+    likely_cause = models.CharField(max_length=300)
+    first_run = models.ForeignKey(ReconciliationRun, on_delete=models.PROTECT, related_name="found")
+    last_run = models.ForeignKey(ReconciliationRun, on_delete=models.PROTECT, related_name="seen")
+    first_seen_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+    closed_by = models.CharField(max_length=64, blank=True)
+    resolution = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "kind", "subject"],
+                condition=Q(closed_at__isnull=True),
+                name="execution_divergence_one_open",
+            )
+        ]
+        indexes = [models.Index(fields=["environment", "closed_at"])]
+
+
+class ReconciliationRequest(models.Model):
+    """A doorbell that survives: somebody asked for a reconciliation (reconnect, unknown, -2010, kill)."""
+
+    environment = EnvironmentField()
+    trigger = models.CharField(max_length=24)
+    requested_at = models.DateTimeField()
+    run = models.ForeignKey(ReconciliationRun, null=True, on_delete=models.PROTECT)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["environment", "id"], condition=Q(run=None), name="execution_request_open")
+        ]

@@ -1,0 +1,1 @@
+"""Panels of execution and what they read."""

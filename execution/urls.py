@@ -1,0 +1,5 @@
+"""Addresses of execution."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []

@@ -1,0 +1,151 @@
+"""The nouns of market data: candles, quotes, instruments with their filters, snapshots.
+
+Errors:
+    MarketError
+    ├── StaleData          an input of a snapshot is missing, old or warming up
+    ├── UnknownInstrument  the exchange does not list the symbol, or we never asked
+    └── MalformedFrame     a message or reply is not of the shape the exchange documents
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+
+class MarketError(Exception):
+    """Base of this app's expected failures."""
+
+
+class StaleData(MarketError):
+    """An input of a snapshot is missing, old or warming up."""
+
+
+class UnknownInstrument(MarketError):
+    """The exchange does not list the symbol, or its filters were never read."""
+
+
+class MalformedFrame(MarketError):
+    """A message or a reply is not of the shape the exchange documents."""
+
+
+class Interval(StrEnum):
+    M1 = "1m"
+    M5 = "5m"
+    M15 = "15m"
+    H1 = "1h"
+    H4 = "4h"
+    D1 = "1d"
+
+    @property
+    def milliseconds(self) -> int:
+        """Length of the interval in milliseconds."""
+        return {"m": 60_000, "h": 3_600_000, "d": 86_400_000}[self.value[-1]] * int(self.value[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Candle:
+    """One candle; `open_time` and `close_time` in UTC market time, `volume` in base, `closed` when final."""
+
+    symbol: str
+    interval: Interval
+    open_time: datetime
+    close_time: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    quote_volume: Decimal
+    trade_count: int
+    closed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """Best bid and ask with their sizes in base; `received_at` is our clock, the one staleness is judged by."""
+
+    symbol: str
+    bid: Decimal
+    ask: Decimal
+    bid_quantity: Decimal
+    ask_quantity: Decimal
+    received_at: datetime
+
+    @property
+    def mid(self) -> Decimal:
+        """Half way between bid and ask."""
+        return (self.bid + self.ask) / 2
+
+    @property
+    def spread_bps(self) -> Decimal:
+        """Spread in basis points of the mid price."""
+        return (self.ask - self.bid) / self.mid * 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolFilters:
+    """The exchange's rules of one symbol (exchangeInfo; binance.md §5). Zero switches a numeric rule off."""
+
+    symbol: str
+    base_asset: str
+    quote_asset: str
+    status: str
+    price_tick: Decimal
+    price_min: Decimal
+    price_max: Decimal
+    quantity_step: Decimal
+    quantity_min: Decimal
+    quantity_max: Decimal
+    market_quantity_step: Decimal
+    market_quantity_min: Decimal
+    market_quantity_max: Decimal
+    notional_min: Decimal
+    notional_min_applies_to_market: bool
+    notional_max: Decimal
+    notional_max_applies_to_market: bool
+    bid_multiplier_up: Decimal
+    bid_multiplier_down: Decimal
+    ask_multiplier_up: Decimal
+    ask_multiplier_down: Decimal
+    open_orders_max: int
+    algo_orders_max: int
+    position_max: Decimal
+    order_types: tuple[str, ...]
+    oco_allowed: bool
+    oto_allowed: bool
+    opo_allowed: bool
+    stp_modes: tuple[str, ...]
+    unknown_filters: tuple[str, ...] = ()
+
+    @property
+    def is_trading(self) -> bool:
+        """Only TRADING takes new orders; HALT, BREAK, CANCEL_ONLY and whatever comes later do not."""
+        return self.status == "TRADING"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedHealth:
+    """How one stream does: seconds since its last message by our clock, and whether that is too long."""
+
+    stream: str
+    connected: bool
+    age_seconds: float | None
+    stale: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MarketSnapshot:
+    """What a decision is made on: immutable, hashed, stored. `facts` are indicator values by id."""
+
+    symbol: str
+    interval: Interval
+    as_of: datetime
+    quote: Quote
+    facts: dict[str, Decimal]
+    candles: tuple[Candle, ...]
+    indicator_version: str
+    ages_seconds: dict[str, float]
+    extra: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Panels of market and what they read."""

@@ -1,0 +1,154 @@
+"""Tables of advising and approving. Written by proposals.services only."""
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from market.contracts import Interval
+from proposals.contracts import TRANSITIONS, Action, OrderType, ProposalStatus, Side
+from tradingbot.core.fields import AmountField, EnvironmentField
+
+
+def choices_of(enum: type) -> list[tuple[str, str]]:
+    """Django choices of a StrEnum."""
+    return [(member.value, member.value) for member in enum]  # type: ignore[attr-defined]
+
+
+class Strategy(models.Model):
+    """When the advisor is asked: on each closed candle of `interval` for each of `symbols`, within the budget."""
+
+    name = models.CharField(max_length=48, unique=True)
+    enabled = models.BooleanField(default=True)
+    symbols = models.JSONField(default=list, help_text='For example ["BTCUSDT", "ETHUSDT"]')
+    interval = models.CharField(max_length=4, choices=choices_of(Interval), default=Interval.M1)
+    model = models.CharField(max_length=80, blank=True, help_text="Empty: ADVISOR_MODEL of the settings")
+    prompt_version = models.CharField(max_length=16, default="v1")
+    decisions_per_hour_max = models.PositiveIntegerField(default=3600)
+    min_seconds_between = models.PositiveIntegerField(
+        default=20, help_text="Seconds of our clock between two decisions on one symbol"
+    )
+
+    class Meta:
+        verbose_name_plural = "strategies"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Decision(models.Model):
+    """One call of the advisor: request and response whole, with hashes. Unique per snapshot: used once."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    environment = EnvironmentField()
+    strategy = models.ForeignKey(Strategy, on_delete=models.PROTECT)
+    snapshot = models.OneToOneField("market.Snapshot", null=True, on_delete=models.PROTECT)
+    symbol = models.CharField(max_length=32)
+    candle_open_time = models.DateTimeField()
+    prompt_version = models.CharField(max_length=16)
+    request = models.JSONField(null=True)
+    request_sha256 = models.CharField(max_length=64, blank=True)
+    response_text = models.TextField(blank=True)
+    response_sha256 = models.CharField(max_length=64, blank=True)
+    model_requested = models.CharField(max_length=80, blank=True)
+    model_answered = models.CharField(max_length=80, blank=True)
+    request_id = models.CharField(max_length=80, blank=True)
+    prompt_tokens = models.IntegerField(null=True)
+    completion_tokens = models.IntegerField(null=True)
+    latency_ms = models.IntegerField(null=True)
+    outcome = models.CharField(max_length=48, blank=True, help_text="OK, or the code of what went wrong")
+    outcome_detail = models.TextField(blank=True)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "strategy", "symbol", "candle_open_time"],
+                name="proposals_decision_once_per_candle",
+            )
+        ]
+        indexes = [models.Index(fields=["environment", "symbol", "-started_at"])]
+
+
+class Proposal(models.Model):
+    """One TradeProposal with its fate. Order fields are filled by the gate's quantised order."""
+
+    TRANSITIONS: ClassVar = TRANSITIONS
+    TOPIC: ClassVar = "proposal"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    environment = EnvironmentField()
+    decision = models.OneToOneField(Decision, on_delete=models.PROTECT)
+    symbol = models.CharField(max_length=32)
+    action = models.CharField(max_length=8, choices=choices_of(Action))
+    answer = models.JSONField(help_text="The TradeProposal as validated, or the reason of NO_TRADE")
+    reasons = models.TextField(blank=True)
+    confidence_pct = models.IntegerField(null=True)
+    status = models.CharField(
+        max_length=20, choices=choices_of(ProposalStatus), default=ProposalStatus.PROPOSED
+    )
+    version = models.IntegerField(default=1)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+
+    side = models.CharField(max_length=4, choices=choices_of(Side), blank=True)
+    order_type = models.CharField(max_length=8, choices=choices_of(OrderType), blank=True)
+    time_in_force = models.CharField(max_length=4, blank=True)
+    quantity = AmountField(null=True)
+    price = AmountField(null=True)
+    stop_price = AmountField(null=True)
+    target_price = AmountField(null=True)
+    reference_price = AmountField(null=True)
+    worst_price = AmountField(null=True)
+    notional_quote = AmountField(null=True)
+    fee_quote = AmountField(null=True)
+    limits_version = models.IntegerField(null=True)
+    verdict = models.JSONField(
+        default=list, help_text="Every rule of the gate: name, observed, limit, verdict"
+    )
+    digest = models.CharField(max_length=64, blank=True)
+    refusal = models.TextField(blank=True)
+    validated_at = models.DateTimeField(null=True)
+    decided_at = models.DateTimeField(null=True)
+    decided_by = models.CharField(max_length=64, blank=True)
+    decision_reason = models.CharField(max_length=300, blank=True)
+    claimed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(status__in=["auto_approved", "pending_approval", "approved"])
+                | (Q(quantity__gt=0) & ~Q(digest="")),
+                name="proposals_approvable_has_order",
+            ),
+            models.CheckConstraint(
+                condition=Q(decided_at__isnull=True, decided_by="")
+                | (Q(decided_at__isnull=False) & ~Q(decided_by="")),
+                name="proposals_decided_at_and_by",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["environment", "status", "expires_at"]),
+            models.Index(fields=["environment", "-created_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.symbol} ({self.status})"
+
+
+class AdvisorBreaker(models.Model):
+    """The circuit breaker of one (URL, model), shared by all workers through this row."""
+
+    name = models.CharField(primary_key=True, max_length=120)
+    state = models.CharField(max_length=8, default="closed")
+    failures = models.IntegerField(default=0)
+    trips = models.IntegerField(default=0)
+    open_until = models.DateTimeField(null=True)
+    probe_token = models.UUIDField(null=True)
+    probe_until = models.DateTimeField(null=True)
+    changed_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.state}"

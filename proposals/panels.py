@@ -1,0 +1,1 @@
+"""Panels of proposals and what they read."""

@@ -1,0 +1,191 @@
+"""The nouns of risk: limits, portfolio, verdicts, the trading control.
+
+Errors:
+    RiskError
+    ├── NotAuthorised   the binding gate refused; `verdict` holds every rule
+    └── ControlRefused  the switch or the limits cannot be changed as asked
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from market.contracts import Quote, SymbolFilters
+from proposals.contracts import QuantisedOrder
+
+
+class RiskError(Exception):
+    """Base of this app's expected failures."""
+
+
+class ControlRefused(RiskError):
+    """The trading control or the limits cannot be changed as asked; nothing was changed."""
+
+
+class TradingState(StrEnum):
+    HALTED = "HALTED"
+    REDUCING = "REDUCING"
+    ACTIVE = "ACTIVE"
+
+
+class RuleVerdict(StrEnum):
+    """HOLD: would be refused if it were ordered now, yet a person may look at it (trading not armed)."""
+
+    PASS = "pass"  # noqa: S105
+    HOLD = "hold"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleResult:
+    """What one rule saw. `observed` and `limit` are plain text with `unit` beside them."""
+
+    name: str
+    verdict: RuleVerdict
+    observed: str
+    limit: str
+    unit: str
+    reason: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The stored form."""
+        return {
+            "name": self.name,
+            "verdict": self.verdict.value,
+            "observed": self.observed,
+            "limit": self.limit,
+            "unit": self.unit,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All rules with what they saw; passes only when none denies. `order` is None when it cannot be formed."""
+
+    results: tuple[RuleResult, ...]
+    order: QuantisedOrder | None
+    limits_version: int
+
+    @property
+    def denied(self) -> tuple[RuleResult, ...]:
+        """The rules that deny."""
+        return tuple(r for r in self.results if r.verdict is RuleVerdict.DENY)
+
+    @property
+    def held(self) -> tuple[RuleResult, ...]:
+        """The rules that hold."""
+        return tuple(r for r in self.results if r.verdict is RuleVerdict.HOLD)
+
+
+class NotAuthorised(RiskError):
+    """The binding gate refused; nothing may be ordered."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__("; ".join(f"{r.name}: {r.reason}" for r in (*verdict.denied, *verdict.held)))
+        self.verdict = verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A position as the gate sees it; exposure at `mark_price` in quote."""
+
+    symbol: str
+    quantity: Decimal
+    average_price: Decimal
+    mark_price: Decimal | None
+
+    @property
+    def exposure_quote(self) -> Decimal | None:
+        """Worth now in quote; None while there is no price."""
+        return None if self.mark_price is None else self.quantity * self.mark_price
+
+
+@dataclass(frozen=True, slots=True)
+class Portfolio:
+    """What execution knows of the account, filled by execution.selectors.portfolio. None means unknown.
+
+    `reserved_quote` / `reserved_base` are unknown, open and pending orders counted at their worst
+    (invariant 4), by symbol; free balances are the exchange's own free amounts.
+    """
+
+    quote_asset: str
+    free_quote: Decimal | None
+    free_base: dict[str, Decimal]
+    equity_quote: Decimal | None
+    holdings: dict[str, Holding]
+    reserved_quote: dict[str, Decimal]
+    reserved_base: dict[str, Decimal]
+    open_order_count: int
+    open_order_count_by_symbol: dict[str, int]
+    unresolved_order_count: int
+    realised_today_quote: Decimal | None
+    unrealised_quote: Decimal | None
+    orders_last_minute: int
+    orders_last_hour: int
+    pending_by_symbol: dict[str, list[str]]
+    blocked_symbols: dict[str, str]
+    reconciled: bool
+    reconciliation_note: str
+    clock_offset_ms: int | None
+    equity_peak_quote: Decimal | None = None
+    loss_streak: int = 0
+    last_loss_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits in force (`risk.RiskLimits` row): money in quote, shares in percent of equity, ages in s."""
+
+    version: int
+    allowed_symbols: tuple[str, ...]
+    approval_threshold_quote: Decimal
+    order_notional_max_quote: Decimal
+    symbol_exposure_max_pct: Decimal
+    gross_exposure_max_pct: Decimal
+    open_positions_max: int
+    open_orders_max: int
+    daily_loss_max_pct: Decimal
+    spread_max_bps: Decimal
+    price_collar_pct: Decimal
+    price_drift_max_pct: Decimal
+    quote_age_max_seconds: Decimal
+    orders_per_minute_max: int
+    orders_per_hour_max: int
+    confidence_min_pct: int
+    reward_to_risk_min: Decimal
+    risk_per_trade_max_pct: Decimal
+    fee_rate: Decimal
+    approval_ttl_seconds: int
+    auto_ttl_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateInput:
+    """Everything the gate may look at, gathered before; None or a missing key means unknown, which denies."""
+
+    now: datetime
+    binding: bool
+    trading_enabled: bool
+    trading_state: TradingState | None
+    stage_allows: bool
+    limits: Limits
+    portfolio: Portfolio
+    filters: SymbolFilters | None
+    quote: Quote | None
+    feeds_stale: tuple[str, ...]
+    proposal_id: str
+    symbol: str
+    action: str
+    order_type: str
+    time_in_force: str
+    quote_amount: Decimal | None
+    position_share_pct: int | None
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    target_price: Decimal | None
+    confidence_pct: int | None
+    approved_order: QuantisedOrder | None = None
+    extra: dict[str, Any] = field(default_factory=dict)

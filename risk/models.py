@@ -1,0 +1,96 @@
+"""Tables of risk. Written by risk.services only."""
+
+from typing import ClassVar
+
+from django.db import models
+
+from risk.contracts import TradingState
+from tradingbot.core.fields import AmountField, EnvironmentField
+
+
+class RiskLimits(models.Model):
+    """One version of the limits of an environment; the highest version is in force. Rows are never changed."""
+
+    environment = EnvironmentField()
+    version = models.IntegerField()
+    allowed_symbols = models.JSONField(default=list, help_text='For example ["BTCUSDT", "ETHUSDT"]')
+    approval_threshold_quote = AmountField(
+        help_text="Below it an order is approved by itself; at or above it a person decides. 0: always a person."
+    )
+    order_notional_max_quote = AmountField()
+    symbol_exposure_max_pct = AmountField(help_text="One symbol, in percent of equity")
+    gross_exposure_max_pct = AmountField(help_text="All positions and reservations, in percent of equity")
+    open_positions_max = models.PositiveIntegerField()
+    open_orders_max = models.PositiveIntegerField()
+    daily_loss_max_pct = AmountField(
+        help_text="Realised and unrealised since 00:00 UTC, in percent of equity"
+    )
+    spread_max_bps = AmountField()
+    price_collar_pct = AmountField(help_text="Farthest a limit price may lie from the quote on the bad side")
+    price_drift_max_pct = AmountField(help_text="Farthest the price may move between proposal and order")
+    quote_age_max_seconds = AmountField()
+    orders_per_minute_max = models.PositiveIntegerField()
+    orders_per_hour_max = models.PositiveIntegerField()
+    confidence_min_pct = models.PositiveIntegerField()
+    reward_to_risk_min = AmountField()
+    risk_per_trade_max_pct = AmountField(help_text="Loss at the stop, in percent of equity")
+    fee_rate = AmountField(help_text="Commission counted per side, as a fraction (0.001 = 0.1 %)")
+    approval_ttl_seconds = models.PositiveIntegerField(help_text="How long a person has")
+    auto_ttl_seconds = models.PositiveIntegerField(help_text="How long an automatic approval lives")
+    created_at = models.DateTimeField()
+    created_by = models.CharField(max_length=64)
+    reason = models.CharField(max_length=300)
+
+    class Meta:
+        verbose_name_plural = "risk limits"
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "version"], name="risk_limits_version_unique")
+        ]
+        get_latest_by = "version"
+
+    def __str__(self) -> str:
+        return f"limits v{self.version} of {self.environment}"
+
+
+class TradingControl(models.Model):
+    """The switch of an environment. Starts HALTED; `epoch` rises with each change and is part of a claim."""
+
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
+        TradingState.HALTED: frozenset({TradingState.REDUCING, TradingState.ACTIVE}),
+        TradingState.REDUCING: frozenset({TradingState.HALTED, TradingState.ACTIVE}),
+        TradingState.ACTIVE: frozenset({TradingState.HALTED, TradingState.REDUCING}),
+    }
+    TOPIC: ClassVar = "control"
+
+    environment = EnvironmentField(primary_key=True)
+    status = models.CharField(
+        max_length=8, choices=[(s.value, s.value) for s in TradingState], default=TradingState.HALTED
+    )
+    version = models.IntegerField(default=1)
+    changed_at = models.DateTimeField(null=True)
+    changed_by = models.CharField(max_length=64, blank=True)
+    reason = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        verbose_name = "trading control (kill switch)"
+        verbose_name_plural = "trading control (kill switch)"
+
+    def __str__(self) -> str:
+        return f"{self.environment}: {self.status}"
+
+
+class Assessment(models.Model):
+    """One run of the gate over a proposal: advice when it arrives, binding when it is claimed. Append-only."""
+
+    environment = EnvironmentField()
+    proposal = models.ForeignKey("proposals.Proposal", on_delete=models.PROTECT, related_name="assessments")
+    binding = models.BooleanField()
+    passed = models.BooleanField()
+    results = models.JSONField()
+    limits_version = models.IntegerField()
+    inputs = models.JSONField(help_text="Portfolio, quote and control as the gate saw them")
+    inputs_sha256 = models.CharField(max_length=64)
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["proposal", "at"])]

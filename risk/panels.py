@@ -1,0 +1,1 @@
+"""Panels of risk and what they read."""

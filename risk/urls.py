@@ -1,0 +1,5 @@
+"""Addresses of risk."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []

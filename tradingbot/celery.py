@@ -1,0 +1,29 @@
+"""The Celery application: every worker and beat starts from here."""
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingbot.settings")
+
+app = Celery("tradingbot")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def _configure_logging(**_: Any) -> None:
+    """Keep Django's logging (with redaction) instead of Celery's own."""
+    from logging.config import dictConfig
+
+    from django.conf import settings
+
+    dictConfig(settings.LOGGING)
+
+
+if os.environ.get("TRADINGBOT_STREAMS"):
+    from market.bootstep import StreamSupervisor
+
+    app.steps["worker"].add(StreamSupervisor)

@@ -1,0 +1,5 @@
+"""Addresses of market."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []
