@@ -22,7 +22,6 @@ from tradingbot.launcher.processes import Child
 
 SOCKET_NAME = "redis.sock"
 START_SECONDS_MAX = 20
-LOCK_SECONDS_MAX = 10
 STOP_SIGNALS = (signal.SIGTERM,)
 
 
@@ -50,6 +49,7 @@ class RedisServer:
     log: Path
     durable: bool = True
     pause: Callable[[float], None] = time.sleep
+    lock_seconds_max: float = 10
     child: Child | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class RedisServer:
 
     def _take_lock(self) -> int:
         """The lock that the server will hold; waits for a killed predecessor's last process to go."""
-        deadline = time.monotonic() + LOCK_SECONDS_MAX
+        deadline = time.monotonic() + self.lock_seconds_max
         path = self.home / "lock"
         while (handle := places.lock(path)) is None:
             if time.monotonic() >= deadline:

@@ -17,8 +17,8 @@ from tradingbot.launcher.processes import Child
 from tradingbot.launcher.simulator_account import ask
 
 RESTARTS_PER_MINUTE_MAX = 5
-BACKOFF_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0)
-LEFTOVER_SECONDS_MAX = 10
+BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0)
+LEFTOVER_SECONDS_MAX = 5
 POLL_SECONDS = 0.1
 
 
@@ -136,7 +136,7 @@ class Supervisor:
             member.restarts.append(now)
             member.due = now + delay
             say(
-                f"{child.name} ended ({child.how_it_ended()}); starting it again in {delay:.0f} s (log: {child.log})"
+                f"{child.name} ended ({child.how_it_ended()}); starting it again in {delay:g} s (log: {child.log})"
             )
         if now >= member.due:
             member.due = None
@@ -159,17 +159,15 @@ class Supervisor:
         say("stopped")
 
     def _note(self) -> None:
-        rows = [
-            {
-                "pid": child.pid,
-                "started": processes.start_time(child.pid),
-                "signals": list(child.stop_signals),
-            }
-            for child in (member.child for member in self._members.values())
-        ]
+        rows = [_row(member.child) for member in self._members.values()]
         fresh = self._record.with_name(self._record.name + ".new")
         fresh.write_text(json.dumps(rows), encoding="utf-8")
         fresh.replace(self._record)
+
+
+def _row(child: Child) -> dict[str, object]:
+    started = processes.start_time(child.pid)
+    return {"name": child.name, "pid": child.pid, "started": started, "signals": list(child.stop_signals)}
 
 
 def _story(child: Child, what: str) -> str:

@@ -1,0 +1,122 @@
+"""A launcher under test: a real process, its folder and ports, ended by pid whatever happens."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tradingbot.launcher import processes
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "SECRET_KEY_FILE", "OPENAI_BASE_URL", "OPENAI_API_KEY")
+PORTS = range(8300, 8400)
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Poll until `condition` holds; fail with `what` when it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    return processes.start_time(pid) is None
+
+
+def free_port() -> int:
+    for port in PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
+
+
+class Launcher:
+    """`python -m tests.launcher.standin run` with a data folder and ports of its own."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.data = folder / "data"
+        self.output: list[str] = []
+        clean = {name: value for name, value in os.environ.items() if name not in OURS}
+        ports = {"PORT": str(free_port()), "SIMULATOR_PORT": "9300", "MODEL_PORT": "9301"}
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "tests.launcher.standin", "run"],
+            cwd=ROOT,
+            env=clean | ports | {"DATA_DIR": str(self.data)} | settings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self.output.append(line.rstrip())
+
+    def says(self, text: str) -> str:
+        """Wait for a line that contains `text`, and answer it."""
+        eventually(
+            lambda: self._find(text) is not None or self.popen.poll() is not None,
+            f"{text!r} in {self.output}",
+        )
+        line = self._find(text)
+        assert line is not None, self.output
+        return line
+
+    def _find(self, text: str) -> str | None:
+        return next((line for line in self.output if text in line), None)
+
+    def children(self) -> dict[str, int]:
+        """Name -> pid of the children of now, as noted for the launcher that comes after."""
+        return {row["name"]: row["pid"] for row in json.loads((self.data / "processes.json").read_text())}
+
+    def ends(self) -> int:
+        """Wait for the launcher to end by itself; its exit code."""
+        code = self.popen.wait(timeout=30)
+        self._reader.join(timeout=5)
+        return code
+
+    def stop(self) -> int:
+        self.popen.send_signal(signal.SIGTERM)
+        return self.ends()
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A temporary folder that PostgreSQL's own account may pass through when the tests run as root."""
+    if os.geteuid() == 0:  # pytest keeps its folders to itself
+        for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+            folder.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def launch(base: Path) -> Iterator[Callable[..., Launcher]]:
+    """Start launchers over one folder; all of them are stopped at the end."""
+    started: list[Launcher] = []
+
+    def start(**settings: str) -> Launcher:
+        started.append(Launcher(base, **settings))
+        return started[-1]
+
+    yield start
+    for launcher in started:
+        if launcher.popen.poll() is None:
+            launcher.popen.send_signal(signal.SIGTERM)
+            try:
+                launcher.popen.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                launcher.popen.kill()
