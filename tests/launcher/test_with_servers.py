@@ -115,4 +115,5 @@ def test_command_that_does_not_exist_is_one_line(temporary: Path) -> None:
     _, errors = run.communicate(timeout=60)
 
     assert run.returncode == 1
-    assert errors == "tradingbot: no-such-command cannot be started: No such file or directory.\n"
+    assert errors.startswith("tradingbot: no-such-command cannot be started: ")
+    assert errors.count("\n") == 1
