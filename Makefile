@@ -23,9 +23,8 @@ test: .venv/installed-dev ## all tests, on private servers of their own: make te
 check: .venv/installed-dev ## style, import contracts, types, migrations
 	$(python) -m ruff check
 	$(python) -m ruff format --check
-	.venv/bin/lint-imports
-	$(python) -m mypy .
-	$(with_servers) sh -c '$(python) manage.py check && $(python) manage.py makemigrations --check --dry-run'
+	$(python) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
+	$(with_servers) sh -ec '$(python) -m mypy .; $(python) manage.py check; $(python) manage.py makemigrations --check --dry-run'
 
 bench: .venv/installed-dev ## the figures of benchmarks/, printed as a table
 	@exec $(python) -m benchmarks $(ARGS)

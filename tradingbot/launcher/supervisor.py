@@ -35,8 +35,10 @@ class StopSignal:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self.came = False
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup we stay
+            signal.signal(signal.SIGHUP, self._on_signal)
 
     def _on_signal(self, *_: object) -> None:
         self.came = True
