@@ -205,9 +205,6 @@ class ExchangeGateway(Protocol):
     def place_order(self, request: OrderRequest) -> Answer:
         """Send once. Raises NotSent, ExchangeRejected or OutcomeUnknown."""
 
-    def cancel_order(self, *, symbol: str, exchange_order_id: int) -> None:
-        """Cancel; raises ExchangeRejected when it is not open, OutcomeUnknown when nothing was heard."""
-
     def find_order(self, *, symbol: str, client_order_id: str) -> OrderReport | None:
         """The order with our id, or None for -2013."""
 
@@ -225,5 +222,5 @@ class ExchangeGateway(Protocol):
     def balances(self) -> Sequence[Balance]:
         """All balances that are not zero."""
 
-    def clock_offset_ms(self) -> int:
-        """Server time minus ours."""
+    def measure_clock_offset_ms(self) -> int:
+        """Server time minus ours, in milliseconds, taken at the middle of the round trip."""

@@ -50,6 +50,8 @@ ADVISOR_TIMEOUT_SECONDS = env.integer("ADVISOR_TIMEOUT_SECONDS", 20, minimum=1, 
 
 # The function (symbol, now) -> proposals.contracts.AdvisorAccount; named here because imports run left only.
 ADVISOR_ACCOUNT = "execution.selectors.advisor_account"
+# The function () -> execution.contracts.ExchangeGateway; a rehearsal puts its in-process exchange here.
+EXCHANGE_GATEWAY = "execution.adapters.binance.gateway"
 
 # --- Django ---------------------------------------------------------------------------------------------
 SECRET_KEY = env.secret("SECRET_KEY")

@@ -38,12 +38,14 @@ def transition(
 ) -> None:
     """Move `row` to status `to` and set `changes`, or raise; the caller holds the transaction.
 
-    The update is guarded by status and version as seen on `row` and by `guard`. `row` itself is brought up
-    to date. Raises IllegalTransition for an edge that the table lacks and StaleState when no row moved.
+    The update is guarded by status and version as seen on `row` and by `guard`; `row` itself is brought up to
+    date. A model with a column `reason` keeps the reason there as well. Raises IllegalTransition for an edge that the table lacks and StaleState when no row moved.
     """
     model: type[models.Model] = type(row)
     seen, target = str(row.status), str(to)
     subject = f"{row.TOPIC}:{row.pk}"
+    if reason and hasattr(row, "reason"):
+        changes.setdefault("reason", reason)
     if target not in row.TRANSITIONS[seen]:
         raise IllegalTransition(f"{subject}: {seen} -> {target} is not in the table of {model.__name__}")
     moved = model._default_manager.filter(guard or Q(), pk=row.pk, status=seen, version=row.version).update(

@@ -1,0 +1,307 @@
+"""What execution knows, read only: the portfolio for the gate, the account for the advisor, work to do."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Count, Q, Sum
+
+from execution.contracts import TERMINAL, UNRESOLVED, OrderStatus
+from execution.models import (
+    Account,
+    AccountBalance,
+    BalanceMovement,
+    Divergence,
+    Fill,
+    Order,
+    Position,
+    ReconciliationRequest,
+    ReconciliationRun,
+)
+from market import selectors as market
+from market.contracts import Quote
+from market.models import FeedSession, Instrument
+from proposals.contracts import APPROVED_STATUSES, AdvisorAccount, HeldPosition, ProposalStatus
+from proposals.models import Proposal
+from risk import selectors as risk
+from risk.contracts import Holding, Portfolio
+from tradingbot.core.decimals import ZERO, plain
+
+RECONCILED_WITHIN = timedelta(seconds=150)
+CLOCK_MEASURED_WITHIN = timedelta(seconds=120)
+ENVIRONMENT = settings.TRADING_ENVIRONMENT.value
+
+
+def live_orders() -> Q:
+    """Orders that may still cost something: unresolved, or confirmed and not at their end on the exchange."""
+    return Q(environment=ENVIRONMENT) & (
+        Q(status__in=UNRESOLVED) | (Q(status=OrderStatus.CONFIRMED) & ~Q(exchange_status__in=TERMINAL))
+    )
+
+
+def quotes_of(symbols: Iterable[str]) -> dict[str, Quote]:
+    """Latest quotes of the symbols that have one."""
+    found = {symbol: market.latest_quote(symbol) for symbol in symbols}
+    return {symbol: quote for symbol, quote in found.items() if quote is not None}
+
+
+def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
+    """The account as the gate sees it, without the proposal `excluding`; what is unknown is None.
+
+    Reservations are live orders and proposals that wait or are approved, each at its worst (invariant 4).
+    """
+    instruments = {
+        i.symbol: i.base_asset
+        for i in Instrument.objects.filter(environment=ENVIRONMENT).only("symbol", "base_asset")
+    }
+    balances = {b.asset: b for b in AccountBalance.objects.filter(environment=ENVIRONMENT)}
+    positions = list(Position.objects.filter(environment=ENVIRONMENT, quantity__gt=0))
+    held_assets = {asset for asset, balance in balances.items() if balance.free + balance.locked > 0}
+    needed = {p.symbol for p in positions} | {s for s, base in instruments.items() if base in held_assets}
+    quotes = quotes_of(needed)
+    orders = list(Order.objects.filter(live_orders()))
+    reserved_quote, reserved_base = _reservations(orders, excluding)
+    reconciled, note = reconciliation_state(now)
+    account = Account.objects.filter(environment=ENVIRONMENT).first()
+    quote_balance = balances.get(settings.QUOTE_ASSET)
+    sent = Order.objects.filter(environment=ENVIRONMENT, sent_at__isnull=False)
+    return Portfolio(
+        quote_asset=settings.QUOTE_ASSET,
+        free_quote=None if not balances else (quote_balance.free if quote_balance else ZERO),
+        free_base={s: balances[base].free for s, base in instruments.items() if base in balances},
+        equity_quote=_equity(balances, instruments, quotes) if balances else None,
+        holdings={
+            p.symbol: Holding(
+                symbol=p.symbol,
+                quantity=p.quantity,
+                average_price=p.cost_quote / p.quantity,
+                mark_price=quotes[p.symbol].bid if p.symbol in quotes else None,
+            )
+            for p in positions
+        },
+        reserved_quote=reserved_quote,
+        reserved_base=reserved_base,
+        open_order_count=len(orders),
+        open_order_count_by_symbol=_counts(o.symbol for o in orders),
+        unresolved_order_count=sum(
+            o.status in {OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW} for o in orders
+        ),
+        realised_today_quote=realised_since(now.replace(hour=0, minute=0, second=0, microsecond=0)),
+        unrealised_quote=_unrealised(positions, quotes),
+        orders_last_minute=sent.filter(sent_at__gt=now - timedelta(minutes=1)).count(),
+        orders_last_hour=sent.filter(sent_at__gt=now - timedelta(hours=1)).count(),
+        pending_by_symbol=_pending(excluding),
+        blocked_symbols=blocked_symbols(orders),
+        reconciled=reconciled,
+        reconciliation_note=note,
+        clock_offset_ms=account.clock_offset_ms
+        if account and account.clock_measured_at and now - account.clock_measured_at < CLOCK_MEASURED_WITHIN
+        else None,
+        equity_peak_quote=account.equity_peak_quote if account else None,
+    )
+
+
+def _counts(symbols: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = defaultdict(int)
+    for symbol in symbols:
+        counts[symbol] += 1
+    return dict(counts)
+
+
+def _waiting(excluding: UUID | None) -> list[Proposal]:
+    """Proposals that may become orders: pending, or approved and not claimed."""
+    return list(
+        Proposal.objects.filter(environment=ENVIRONMENT, claimed_at__isnull=True)
+        .filter(status__in=[ProposalStatus.PENDING_APPROVAL, *APPROVED_STATUSES])
+        .exclude(pk=excluding)
+        .only("symbol", "side", "notional_quote", "fee_quote", "quantity")
+    )
+
+
+def _reservations(
+    orders: list[Order], excluding: UUID | None
+) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
+    quote: dict[str, Decimal] = defaultdict(lambda: ZERO)
+    base: dict[str, Decimal] = defaultdict(lambda: ZERO)
+    for order in orders:
+        quote[order.symbol] += order.reserved_quote
+        base[order.symbol] += order.reserved_base
+    for proposal in _waiting(excluding):
+        if proposal.side == "BUY":
+            quote[proposal.symbol] += (proposal.notional_quote or ZERO) + (proposal.fee_quote or ZERO)
+        else:
+            base[proposal.symbol] += proposal.quantity or ZERO
+    return dict(quote), dict(base)
+
+
+def _pending(excluding: UUID | None) -> dict[str, list[str]]:
+    pending: dict[str, list[str]] = defaultdict(list)
+    for proposal in _waiting(excluding):
+        pending[proposal.symbol].append(proposal.side)
+    return dict(pending)
+
+
+def _equity(
+    balances: dict[str, AccountBalance], instruments: dict[str, str], quotes: dict[str, Quote]
+) -> Decimal | None:
+    """Quote balance plus every held base asset at the bid; None while a held asset that is traded has no price."""
+    cash = balances.get(settings.QUOTE_ASSET)
+    total = cash.free + cash.locked if cash else ZERO
+    for symbol, base_asset in instruments.items():
+        balance = balances.get(base_asset)
+        if balance is None or balance.free + balance.locked == 0:
+            continue
+        if symbol not in quotes:
+            return None
+        total += (balance.free + balance.locked) * quotes[symbol].bid
+    return total
+
+
+def _unrealised(positions: list[Position], quotes: dict[str, Quote]) -> Decimal | None:
+    if any(p.symbol not in quotes for p in positions):
+        return None
+    return sum((p.quantity * quotes[p.symbol].bid - p.cost_quote for p in positions), ZERO)
+
+
+def realised_since(start: datetime) -> Decimal:
+    """Realised PnL in quote, net of fees, of fills since `start`."""
+    fills = Fill.objects.filter(environment=ENVIRONMENT, at__gte=start)
+    return fills.aggregate(total=Sum("realised_pnl_quote"))["total"] or ZERO
+
+
+def blocked_symbols(orders: Iterable[Order]) -> dict[str, str]:
+    """Symbols that take no new order, with the reason: an order of unknown fate, or an open divergence."""
+    blocked = {
+        o.symbol: f"order {o.client_order_id} is {o.status}"
+        for o in orders
+        if o.status in {OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW}
+    }
+    for divergence in open_divergences():
+        for symbol in [divergence.symbol] if divergence.symbol else settings.SYMBOLS:
+            blocked.setdefault(symbol, f"divergence {divergence.pk} ({divergence.kind}) is open")
+    return blocked
+
+
+def open_divergences() -> list[Divergence]:
+    """Open divergences, oldest first."""
+    return list(
+        Divergence.objects.filter(environment=ENVIRONMENT, closed_at__isnull=True).order_by("id")[:200]
+    )
+
+
+def last_completed_run() -> ReconciliationRun | None:
+    """The newest run that is over."""
+    return (
+        ReconciliationRun.objects.filter(environment=ENVIRONMENT)
+        .exclude(status="running")
+        .order_by("-id")
+        .first()
+    )
+
+
+def reconciliation_state(now: datetime) -> tuple[bool, str]:
+    """Whether our books agree with the exchange's since the last connect, and the words for it.
+
+    Open divergences block their symbols (`blocked_symbols`), not the account.
+    """
+    run = last_completed_run()
+    if run is None or run.finished_at is None:
+        return False, "no reconciliation has completed yet"
+    age = now - run.finished_at
+    if run.status == "degraded":
+        return False, f"the last reconciliation was degraded: {run.note}"
+    if age > RECONCILED_WITHIN:
+        return False, f"the last reconciliation is {int(age.total_seconds())} s old"
+    session = account_session_start()
+    if session is not None and run.started_at < session:
+        return False, "no reconciliation has completed since the account stream connected"
+    return True, f"reconciled {int(age.total_seconds())} s ago"
+
+
+def account_session_start() -> datetime | None:
+    """When the account stream last connected."""
+    return (
+        FeedSession.objects.filter(environment=ENVIRONMENT, stream="account")
+        .order_by("-connected_at")
+        .values_list("connected_at", flat=True)
+        .first()
+    )
+
+
+def reconciliation_is_due() -> str | None:
+    """Why a reconciliation is wanted now (a request, a new account session, none yet), or None."""
+    request = ReconciliationRequest.objects.filter(environment=ENVIRONMENT, run__isnull=True).first()
+    if request is not None:
+        return request.trigger
+    newest = ReconciliationRun.objects.filter(environment=ENVIRONMENT).order_by("-id").first()
+    session = account_session_start()
+    if newest is None:
+        return "start"
+    if session is not None and newest.started_at < session:
+        return "reconnect"
+    return None
+
+
+def advisor_account(symbol: str, now: datetime) -> AdvisorAccount:
+    """What the advisor is told of the account (`settings.ADVISOR_ACCOUNT`)."""
+    books = portfolio(now=now)
+    position = Position.objects.filter(environment=ENVIRONMENT, symbol=symbol, quantity__gt=0).first()
+    limits = risk.current_limits()
+    gross = sum((h.exposure_quote or ZERO for h in books.holdings.values()), ZERO) + sum(
+        books.reserved_quote.values(), ZERO
+    )
+    remaining = {"order_notional_quote": plain(limits.order_notional_max_quote)}
+    if books.equity_quote is not None:
+        room = books.equity_quote * limits.gross_exposure_max_pct / 100 - gross
+        remaining["exposure_quote"] = plain(max(ZERO, room).quantize(Decimal("0.01")))
+    return AdvisorAccount(
+        free_quote=books.free_quote,
+        free_base=books.free_base.get(symbol),
+        position=None
+        if position is None
+        else HeldPosition(
+            quantity=position.quantity,
+            average_price=position.cost_quote / position.quantity,
+            stop_price=position.stop_price,
+            target_price=position.target_price,
+            opened_at=position.opened_at,
+        ),
+        limits_remaining=remaining,
+    )
+
+
+def expected_balances() -> dict[str, Decimal]:
+    """What each asset's total should be: baseline, plus the effects of our fills, plus foreign movements.
+
+    Invariant 6. Summed by the database, exactly, in NUMERIC.
+    """
+    account = Account.objects.get(environment=ENVIRONMENT)
+    expected: dict[str, Decimal] = defaultdict(lambda: ZERO)
+    for asset, text in account.baseline.items():
+        expected[asset] += Decimal(text)
+    assets = {
+        i.symbol: (i.base_asset, i.quote_asset) for i in Instrument.objects.filter(environment=ENVIRONMENT)
+    }
+    fills = Fill.objects.filter(environment=ENVIRONMENT)
+    for row in fills.values("symbol", "side").annotate(base=Sum("quantity"), quote=Sum("quote_quantity")):
+        base_asset, quote_asset = assets[row["symbol"]]
+        sign = 1 if row["side"] == "BUY" else -1
+        expected[base_asset] += sign * row["base"]
+        expected[quote_asset] -= sign * row["quote"]
+    for row in fills.values("commission_asset").annotate(total=Sum("commission")):
+        if row["total"]:
+            expected[row["commission_asset"]] -= row["total"]
+    for row in (
+        BalanceMovement.objects.filter(environment=ENVIRONMENT).values("asset").annotate(total=Sum("amount"))
+    ):
+        expected[row["asset"]] += row["total"]
+    return dict(expected)
+
+
+def order_counts() -> dict[str, int]:
+    """How many orders are in each status, for reports."""
+    rows = Order.objects.filter(environment=ENVIRONMENT).values("status").annotate(n=Count("pk"))
+    return {row["status"]: row["n"] for row in rows}

@@ -1,0 +1,592 @@
+"""Reconciliation: the exchange's books against ours. It posts only what exchange records prove.
+
+Questions first, without a transaction; a failed one makes the run degraded and changes nothing (invariant 7).
+Then one transaction compares and posts. It never invents a fill (invariant 9).
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Max
+
+from execution import selectors
+from execution.contracts import (
+    TERMINAL,
+    Balance,
+    DivergenceKind,
+    ExchangeGateway,
+    FillReport,
+    OrderReport,
+    OrderStatus,
+    QueryFailed,
+)
+from execution.models import (
+    Account,
+    BalanceMovement,
+    Divergence,
+    Fill,
+    Order,
+    ReconciliationRequest,
+    ReconciliationRun,
+)
+from execution.services.folding import apply_report, post_fill, store_balance
+from market.selectors import unfolded_account_events
+from tradingbot.core import audit, leases
+from tradingbot.core.alerts import raise_alert, resolve_alerts
+from tradingbot.core.announce import announce
+from tradingbot.core.clock import now as clock_now
+from tradingbot.core.decimals import ZERO, plain
+
+logger = logging.getLogger(__name__)
+LEASE_SECONDS = 90
+OVERLAP = timedelta(minutes=5)
+# A difference younger than this may be a message on its way (reference/reliability.md §5, "divergence").
+SETTLE = timedelta(seconds=5)
+BALANCE_ATTEMPTS = 4
+BALANCE_WAIT_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Records:
+    """What the exchange told us in one run."""
+
+    orders: dict[tuple[str, int], OrderReport] = field(default_factory=dict)
+    absent_client_ids: set[str] = field(default_factory=set)
+    trades: list[tuple[str, int, FillReport]] = field(default_factory=list)
+    balances: Sequence[Balance] = ()
+
+
+@dataclass(slots=True)
+class Finding:
+    """A difference with the records that prove it; `subject` identifies it from run to run."""
+
+    kind: DivergenceKind
+    subject: str
+    symbol: str
+    ours: dict[str, Any]
+    theirs: dict[str, Any]
+    likely_cause: str
+    amount: Decimal | None = None
+    amount_asset: str = ""
+    settled: str = ""
+
+
+def request_reconciliation(*, trigger: str, now: datetime) -> None:
+    """Ask for a run soon; the request is a row, so that it outlives Redis and this process."""
+    with transaction.atomic():
+        request = ReconciliationRequest.objects.create(
+            environment=selectors.ENVIRONMENT, trigger=trigger[:24], requested_at=now
+        )
+        announce("reconciliation_request", request.pk)
+
+
+def reconcile(
+    *,
+    exchange: ExchangeGateway,
+    trigger: str,
+    holder: str,
+    now: datetime,
+    wait: Callable[[float], None] = time.sleep,
+) -> ReconciliationRun | None:
+    """Compare once; the finished run, or None when another worker is at it.
+
+    `wait` is called between two looks at the balances while fills are on their way.
+    """
+    if leases.acquire(f"reconcile:{selectors.ENVIRONMENT}", holder=holder, seconds=LEASE_SECONDS) is None:
+        return None
+    try:
+        run = _open_run(trigger, now)
+        try:
+            records = _ask(exchange)
+            return _compare(run, records, exchange, wait)
+        except QueryFailed as error:
+            return _finish(run, status="degraded", note=f"A query failed, so nothing was concluded: {error}")
+    finally:
+        leases.release(f"reconcile:{selectors.ENVIRONMENT}", holder=holder)
+
+
+def _open_run(trigger: str, now: datetime) -> ReconciliationRun:
+    with transaction.atomic():
+        ReconciliationRun.objects.filter(environment=selectors.ENVIRONMENT, status="running").update(
+            status="degraded", finished_at=now, note="The worker was lost during the run."
+        )
+        run = ReconciliationRun.objects.create(
+            environment=selectors.ENVIRONMENT, trigger=trigger[:24], started_at=now
+        )
+        ReconciliationRequest.objects.filter(environment=selectors.ENVIRONMENT, run__isnull=True).update(
+            run=run
+        )
+    return run
+
+
+# --- asking ---------------------------------------------------------------------------------------------
+
+
+def _ask(exchange: ExchangeGateway) -> Records:
+    records = Records()
+    since = _since()
+    symbols = set(settings.SYMBOLS) | set(
+        Order.objects.filter(environment=selectors.ENVIRONMENT).values_list("symbol", flat=True).distinct()
+    )
+    for symbol in sorted(symbols):
+        reports = list(exchange.open_orders(symbol=symbol))
+        if since is not None:
+            reports += exchange.orders_since(symbol=symbol, since=since)
+        for report in reports:
+            records.orders[symbol, report.exchange_order_id] = report
+        for order_id, trade in _trades(exchange, symbol):
+            records.trades.append((symbol, order_id, trade))
+    _ask_for_the_rest(exchange, records)
+    records.balances = exchange.balances()
+    return records
+
+
+def _since() -> datetime | None:
+    """Where the last agreement was, with an overlap; None before the first run."""
+    baseline = (
+        Account.objects.filter(environment=selectors.ENVIRONMENT)
+        .values_list("baseline_at", flat=True)
+        .first()
+    )
+    if baseline is None:
+        return None
+    agreed = (
+        ReconciliationRun.objects.filter(environment=selectors.ENVIRONMENT, status="clean")
+        .order_by("-id")
+        .values_list("started_at", flat=True)
+        .first()
+    )
+    return max(baseline, agreed - OVERLAP) if agreed else baseline
+
+
+def _trades(exchange: ExchangeGateway, symbol: str) -> Sequence[tuple[int, FillReport]]:
+    account = Account.objects.filter(environment=selectors.ENVIRONMENT).first()
+    if account is None or account.baseline_at is None:
+        return ()
+    fills = Fill.objects.filter(environment=selectors.ENVIRONMENT, symbol=symbol)
+    settled = fills.filter(recorded_at__lt=_since() or account.baseline_at).aggregate(last=Max("trade_id"))[
+        "last"
+    ]
+    if settled is None:
+        return exchange.trades(symbol=symbol, from_trade_id=None, since=account.baseline_at)
+    return exchange.trades(symbol=symbol, from_trade_id=settled + 1, since=None)
+
+
+def _ask_for_the_rest(exchange: ExchangeGateway, records: Records) -> None:
+    """Our live orders that no list named are asked for by id; only -2013 counts as absent."""
+    for order in Order.objects.filter(selectors.live_orders(), sent_at__isnull=False):
+        known = (
+            order.exchange_order_id is not None and (order.symbol, order.exchange_order_id) in records.orders
+        )
+        if known or any(r.client_order_id == order.client_order_id for r in records.orders.values()):
+            continue
+        report = exchange.find_order(symbol=order.symbol, client_order_id=order.client_order_id)
+        if report is None:
+            records.absent_client_ids.add(order.client_order_id)
+        else:
+            records.orders[order.symbol, report.exchange_order_id] = report
+
+
+# --- comparing ------------------------------------------------------------------------------------------
+
+
+def _compare(
+    run: ReconciliationRun, records: Records, exchange: ExchangeGateway, wait: Callable[[float], None]
+) -> ReconciliationRun:
+    now = clock_now()
+    with transaction.atomic():
+        _set_baseline(records.balances, now)
+        findings = _compare_orders(records, now)
+        posted, fill_findings = _compare_trades(records, now)
+        findings += fill_findings
+    balance_findings, note = _compare_balances(records, exchange, wait)
+    findings += balance_findings
+    with transaction.atomic():
+        _store_balances(records.balances)
+        _store_findings(run, findings, clock_now())
+        run.orders_compared = len(records.orders)
+        run.fills_compared = len(records.trades)
+        run.fills_posted = posted
+        run.balances_compared = len(records.balances)
+    still_open = selectors.open_divergences()
+    run.divergence_count = len(still_open)
+    if still_open:
+        note = f"{len(still_open)} open: {', '.join(sorted({d.kind for d in still_open}))}. {note}".strip()
+    return _finish(run, status="divergent" if still_open else "clean", note=note)
+
+
+def _set_baseline(balances: Sequence[Balance], now: datetime) -> None:
+    """The first agreement: what the account held before the bot's first fill."""
+    account, _ = Account.objects.select_for_update().get_or_create(environment=selectors.ENVIRONMENT)
+    if account.baseline_at is not None:
+        return
+    account.baseline = {b.asset: plain(b.total) for b in balances}
+    account.baseline_at = now
+    account.save(update_fields=["baseline", "baseline_at"])
+    audit.record(
+        action="account.baseline",
+        subject=f"account:{selectors.ENVIRONMENT}",
+        actor="reconciliation",
+        now=now,
+        balances=account.baseline,
+    )
+
+
+def _compare_orders(records: Records, now: datetime) -> list[Finding]:
+    findings = []
+    ours = {
+        o.client_order_id: o
+        for o in Order.objects.filter(
+            environment=selectors.ENVIRONMENT,
+            client_order_id__in=[r.client_order_id for r in records.orders.values()],
+        )
+    }
+    for report in records.orders.values():
+        order = ours.get(report.client_order_id)
+        if order is None:
+            findings.append(_foreign(report))
+        elif _differs(order, report):
+            apply_report(report=report, now=now)
+            if now - report.at > SETTLE:
+                findings.append(_status_finding(order, report))
+    for order in Order.objects.filter(
+        environment=selectors.ENVIRONMENT,
+        client_order_id__in=records.absent_client_ids,
+        status=OrderStatus.CONFIRMED,
+    ):
+        findings.append(
+            Finding(
+                kind=DivergenceKind.ORDER_MISSING_THERE,
+                subject=f"order:{order.client_order_id}",
+                symbol=order.symbol,
+                ours={"status": order.exchange_status, "exchange_order_id": order.exchange_order_id},
+                theirs={"answer": "-2013 Order does not exist"},
+                likely_cause="The exchange lost or archived the order, or the environment was reset.",
+            )
+        )
+    return findings
+
+
+def _differs(order: Order, report: OrderReport) -> bool:
+    if order.status in {OrderStatus.SUBMITTED, OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW}:
+        return True
+    if order.status in {OrderStatus.NOT_PLACED, OrderStatus.REJECTED}:
+        return True
+    return (
+        report.executed_quantity > order.executed_quantity
+        or (report.status in TERMINAL and order.exchange_status not in TERMINAL)
+        or order.exchange_order_id is None
+    )
+
+
+def _foreign(report: OrderReport) -> Finding:
+    return Finding(
+        kind=DivergenceKind.FOREIGN_ORDER,
+        subject=f"foreign:{report.symbol}:{report.exchange_order_id}",
+        symbol=report.symbol,
+        ours={},
+        theirs={
+            "clientOrderId": report.client_order_id,
+            "orderId": report.exchange_order_id,
+            "side": report.side,
+            "status": report.status.value,
+            "quantity": plain(report.quantity),
+            "executed": plain(report.executed_quantity),
+        },
+        likely_cause="Somebody placed it by hand or with another program on this account.",
+        amount=report.executed_quantity,
+    )
+
+
+def _status_finding(order: Order, report: OrderReport) -> Finding:
+    return Finding(
+        kind=DivergenceKind.STATUS,
+        subject=f"order:{order.client_order_id}",
+        symbol=order.symbol,
+        ours={
+            "status": order.status,
+            "exchange_status": order.exchange_status,
+            "executed": plain(order.executed_quantity),
+        },
+        theirs={"exchange_status": report.status.value, "executed": plain(report.executed_quantity)},
+        likely_cause="A user-data event was missed; the exchange's record was applied.",
+        settled="applied from the exchange's record",
+    )
+
+
+def _compare_trades(records: Records, now: datetime) -> tuple[int, list[Finding]]:
+    posted, findings = 0, []
+    for symbol, exchange_order_id, trade in records.trades:
+        order = (
+            Order.objects.select_for_update()
+            .filter(environment=selectors.ENVIRONMENT, symbol=symbol, exchange_order_id=exchange_order_id)
+            .first()
+        )
+        if order is None:
+            continue  # its order is a finding of its own (foreign), or the report that names it comes first
+        if post_fill(order=order, exchange_order_id=exchange_order_id, fill=trade, now=now):
+            posted += 1
+            if now - trade.at > SETTLE:
+                findings.append(_fill_finding(symbol, order, trade))
+        else:
+            findings += _fee_findings(symbol, trade)
+    return posted, findings
+
+
+def _fill_finding(symbol: str, order: Order, trade: FillReport) -> Finding:
+    return Finding(
+        kind=DivergenceKind.FILL,
+        subject=f"trade:{symbol}:{trade.trade_id}",
+        symbol=symbol,
+        ours={},
+        theirs=_trade_words(trade),
+        likely_cause="A user-data event was missed; the trade was posted from the exchange's record.",
+        amount=trade.quote_quantity,
+        settled=f"posted to order {order.client_order_id}",
+    )
+
+
+def _trade_words(trade: FillReport) -> dict[str, Any]:
+    return {
+        "tradeId": trade.trade_id,
+        "price": plain(trade.price),
+        "quantity": plain(trade.quantity),
+        "commission": plain(trade.commission),
+        "commissionAsset": trade.commission_asset,
+    }
+
+
+def _fee_findings(symbol: str, trade: FillReport) -> list[Finding]:
+    """A booked trade whose amounts differ from the exchange's record."""
+    booked = Fill.objects.get(environment=selectors.ENVIRONMENT, symbol=symbol, trade_id=trade.trade_id)
+    ours = (booked.price, booked.quantity, booked.commission, booked.commission_asset)
+    if ours == (trade.price, trade.quantity, trade.commission, trade.commission_asset):
+        return []
+    return [
+        Finding(
+            kind=DivergenceKind.FEE,
+            subject=f"trade:{symbol}:{trade.trade_id}",
+            symbol=symbol,
+            ours={
+                "price": plain(booked.price),
+                "quantity": plain(booked.quantity),
+                "commission": plain(booked.commission),
+                "commissionAsset": booked.commission_asset,
+            },
+            theirs=_trade_words(trade),
+            likely_cause="The first report of the trade told other amounts than the exchange's ledger.",
+            amount=trade.commission - booked.commission,
+            amount_asset=trade.commission_asset,
+        )
+    ]
+
+
+def _compare_balances(
+    records: Records, exchange: ExchangeGateway, wait: Callable[[float], None]
+) -> tuple[list[Finding], str]:
+    """Totals per asset against baseline, fills and movements; looked at again while fills are on their way."""
+    for attempt in range(BALANCE_ATTEMPTS):
+        differences = _balance_differences(records.balances)
+        if not differences or attempt == BALANCE_ATTEMPTS - 1:
+            break
+        wait(BALANCE_WAIT_SECONDS)
+        records.balances = exchange.balances()
+    if differences and _in_flight():
+        assets = ", ".join(asset for asset, _, _ in differences)
+        return [], f"{assets} not judged while orders are in flight; the next run decides"
+    return [
+        Finding(
+            kind=DivergenceKind.BALANCE,
+            subject=f"balance:{asset}",
+            symbol="",
+            ours={"expected": plain(expected)},
+            theirs={"total": plain(total)},
+            likely_cause="A trade, deposit, withdrawal or fee that is not on our books.",
+            amount=total - expected,
+            amount_asset=asset,
+        )
+        for asset, expected, total in differences
+    ], ""
+
+
+def _balance_differences(balances: Sequence[Balance]) -> list[tuple[str, Decimal, Decimal]]:
+    theirs = {b.asset: b.total for b in balances}
+    expected = selectors.expected_balances()
+    return [
+        (asset, expected.get(asset, ZERO), theirs.get(asset, ZERO))
+        for asset in sorted(theirs.keys() | expected.keys())
+        if expected.get(asset, ZERO) != theirs.get(asset, ZERO)
+    ]
+
+
+def _in_flight() -> bool:
+    """Whether an order's fate, a stored event or a fresh fill may still explain a difference."""
+    unresolved = {OrderStatus.SUBMITTED, OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW}
+    fresh = clock_now() - SETTLE
+    return (
+        Order.objects.filter(environment=selectors.ENVIRONMENT, status__in=unresolved).exists()
+        or Fill.objects.filter(environment=selectors.ENVIRONMENT, recorded_at__gt=fresh).exists()
+        or bool(unfolded_account_events(1))
+    )
+
+
+# --- recording ------------------------------------------------------------------------------------------
+
+
+def _store_balances(balances: Sequence[Balance]) -> None:
+    as_of = clock_now()
+    for balance in balances:
+        store_balance(asset=balance.asset, free=balance.free, locked=balance.locked, as_of=as_of)
+
+
+def _store_findings(run: ReconciliationRun, findings: list[Finding], now: datetime) -> None:
+    seen = set()
+    for finding in findings:
+        seen.add((finding.kind.value, finding.subject))
+        _store_finding(run, finding, now)
+    for divergence in Divergence.objects.filter(environment=selectors.ENVIRONMENT, closed_at__isnull=True):
+        if (
+            divergence.kind,
+            divergence.subject,
+        ) not in seen and divergence.kind != DivergenceKind.FOREIGN_ORDER:
+            _close(divergence, run, "no longer observed", now)
+
+
+def _was_settled_by_person(finding: Finding) -> bool:
+    """A foreign order that a person accepted with a reason is not reported again."""
+    return (
+        finding.kind is DivergenceKind.FOREIGN_ORDER
+        and Divergence.objects.filter(
+            environment=selectors.ENVIRONMENT,
+            kind=finding.kind,
+            subject=finding.subject,
+            closed_at__isnull=False,
+        ).exists()
+    )
+
+
+def _store_finding(run: ReconciliationRun, finding: Finding, now: datetime) -> None:
+    if _was_settled_by_person(finding):
+        return
+    divergence, created = Divergence.objects.get_or_create(
+        environment=selectors.ENVIRONMENT,
+        kind=finding.kind,
+        subject=finding.subject,
+        closed_at=None,
+        defaults={
+            "symbol": finding.symbol,
+            "ours": finding.ours,
+            "theirs": finding.theirs,
+            "amount": finding.amount,
+            "amount_asset": finding.amount_asset,
+            "likely_cause": finding.likely_cause,
+            "first_run": run,
+            "last_run": run,
+            "first_seen_at": now,
+            "last_seen_at": now,
+        },
+    )
+    if not created:
+        Divergence.objects.filter(pk=divergence.pk).update(
+            ours=finding.ours, theirs=finding.theirs, amount=finding.amount, last_run=run, last_seen_at=now
+        )
+    else:
+        audit.record(
+            action=f"divergence.{finding.kind.value}",
+            subject=f"divergence:{divergence.pk}",
+            actor="reconciliation",
+            now=now,
+            ours=finding.ours,
+            theirs=finding.theirs,
+        )
+    if finding.settled:
+        _close(divergence, run, finding.settled, now)
+        return
+    raise_alert(
+        kind="divergence",
+        severity="critical",
+        subject=f"divergence:{divergence.pk}",
+        title=f"Divergence: {finding.kind.value.replace('_', ' ')} {finding.symbol or finding.amount_asset}",
+        detail=finding.likely_cause,
+        now=now,
+    )
+    announce("divergence", divergence.pk)
+
+
+def _close(divergence: Divergence, run: ReconciliationRun, resolution: str, now: datetime) -> None:
+    Divergence.objects.filter(pk=divergence.pk, closed_at__isnull=True).update(
+        closed_at=now, closed_by="reconciliation", resolution=resolution, last_run=run
+    )
+    resolve_alerts(dedupe_key=f"divergence:divergence:{divergence.pk}", now=now)
+    announce("divergence", divergence.pk)
+
+
+def _finish(run: ReconciliationRun, *, status: str, note: str) -> ReconciliationRun:
+    now = clock_now()
+    with transaction.atomic():
+        run.status, run.note, run.finished_at = status, note, now
+        run.save()
+        if status == "degraded":
+            raise_alert(
+                kind="reconciliation_degraded",
+                severity="high",
+                title="Reconciliation is degraded: nothing new is opened",
+                detail=note,
+                now=now,
+            )
+        else:
+            resolve_alerts(dedupe_key="reconciliation_degraded:", now=now)
+        announce("reconciliation", run.pk)
+    return run
+
+
+def resolve_divergence(*, divergence_id: int, actor: str, resolution: str, now: datetime) -> bool:
+    """A person closes a divergence with a reason; False when it was closed before or no reason is given.
+
+    A difference of balance is booked as a foreign movement, so that the books agree from here on.
+    """
+    with transaction.atomic():
+        divergence = Divergence.objects.select_for_update().get(pk=divergence_id)
+        if divergence.closed_at is not None or not resolution.strip():
+            return False
+        divergence.closed_at, divergence.closed_by, divergence.resolution = (
+            now,
+            actor,
+            resolution.strip()[:300],
+        )
+        divergence.save(update_fields=["closed_at", "closed_by", "resolution"])
+        if divergence.kind == DivergenceKind.BALANCE and divergence.amount:
+            BalanceMovement.objects.create(
+                environment=selectors.ENVIRONMENT,
+                asset=divergence.amount_asset,
+                amount=divergence.amount,
+                event_key=f"divergence:{divergence.pk}",
+                at=now,
+            )
+        audit.record(
+            action="divergence.closed",
+            subject=f"divergence:{divergence.pk}",
+            actor=actor,
+            now=now,
+            resolution=divergence.resolution,
+        )
+        resolve_alerts(dedupe_key=f"divergence:divergence:{divergence.pk}", now=now)
+        announce("divergence", divergence.pk)
+    return True
+
+
+def measure_clock(*, exchange: ExchangeGateway, now: datetime) -> int:
+    """Measure the exchange's clock against ours and keep the offset in milliseconds."""
+    offset_ms = exchange.measure_clock_offset_ms()
+    Account.objects.update_or_create(
+        environment=selectors.ENVIRONMENT,
+        defaults={"clock_offset_ms": offset_ms, "clock_measured_at": now},
+    )
+    return offset_ms

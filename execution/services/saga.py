@@ -1,0 +1,217 @@
+"""The saga of an unknown order: ask until there is evidence, conclude only on proof, else ask a person.
+
+Invariants 1, 7 and 8. Nothing here ever sends an order.
+"""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+
+from execution import rules, selectors
+from execution.contracts import ExchangeGateway, OrderReport, OrderStatus, QueryFailed
+from execution.models import Order, Probe
+from execution.services.folding import apply_report
+from market.models import Instrument
+from tradingbot.core.alerts import raise_alert, resolve_alerts
+from tradingbot.core.announce import announce
+from tradingbot.core.clock import from_milliseconds
+from tradingbot.core.decimals import ZERO
+from tradingbot.core.transitions import StaleState, transition
+
+FOUND, ABSENT, FAILED = "found", "absent", "failed"
+LOOK_BACK = timedelta(minutes=2)
+
+
+def probe_unknown(*, exchange: ExchangeGateway, now: datetime) -> int:
+    """Ask about every unknown order whose turn it is; how many were asked about."""
+    due = Order.objects.filter(environment=selectors.ENVIRONMENT, status=OrderStatus.UNKNOWN).filter(
+        Q(next_probe_at__isnull=True) | Q(next_probe_at__lte=now)
+    )
+    asked = 0
+    for order in due.select_related("intent")[:20]:
+        if _take_turn(order, now):
+            _probe(order, exchange, now)
+            asked += 1
+    return asked
+
+
+def _take_turn(order: Order, now: datetime) -> bool:
+    """Set the next turn first, guarded: of several workers one asks."""
+    delay = timedelta(seconds=rules.probe_delay_seconds(order.probes.count()))
+    return bool(
+        Order.objects.filter(
+            pk=order.pk, status=OrderStatus.UNKNOWN, next_probe_at=order.next_probe_at
+        ).update(next_probe_at=now + delay)
+    )
+
+
+def _probe(order: Order, exchange: ExchangeGateway, now: datetime) -> None:
+    try:
+        report = exchange.find_order(symbol=order.symbol, client_order_id=order.client_order_id)
+    except QueryFailed as error:
+        _record(order, "GET order", FAILED, str(error), now)
+        _escalate_when_late(order, now)
+        return
+    if report is not None:
+        _record(order, "GET order", FOUND, _words(report), now)
+        apply_report(report=report, now=now)
+        return
+    _record(order, "GET order", ABSENT, "-2013 Order does not exist", now)
+    if _absence_is_due(order, now):
+        _scan_and_conclude(order, exchange, now)
+    else:
+        _escalate_when_late(order, now)
+
+
+def _words(report: OrderReport) -> str:
+    return f"order {report.exchange_order_id} is {report.status}, executed {report.executed_quantity}"
+
+
+def _instant(order: Order) -> datetime:
+    return from_milliseconds(
+        rules.conclusive_instant_ms(
+            timestamp_ms=order.intent.timestamp_ms, recv_window_ms=order.intent.recv_window_ms
+        )
+    )
+
+
+def _absence_is_due(order: Order, now: datetime) -> bool:
+    instant = _instant(order)
+    return rules.may_conclude_absent(
+        absent_answers_after_instant=order.probes.filter(
+            answer=ABSENT, method="GET order", at__gt=instant
+        ).count(),
+        seconds_since_instant=(now - instant).total_seconds(),
+        grace_seconds=settings.RECONCILE_GRACE_SECONDS,
+    )
+
+
+def _scan_and_conclude(order: Order, exchange: ExchangeGateway, now: datetime) -> None:
+    """The last proof: no order, no trade and no change of balance since it was sent that could be ours."""
+    try:
+        finding = _scan(order, exchange)
+    except QueryFailed as error:
+        _record(order, "scan", FAILED, str(error), now)
+        _escalate_when_late(order, now)
+        return
+    if isinstance(finding, OrderReport):
+        _record(order, "scan", FOUND, _words(finding), now)
+        apply_report(report=finding, now=now)
+    elif finding:
+        _record(order, "scan", FOUND, finding, now)
+        _to_person(order, finding, now)
+    else:
+        _record(order, "scan", ABSENT, "no order, no trade, no change of balance", now)
+        _conclude_absent(order, now, "saga", "asked after the conclusive instant: it was never placed")
+
+
+def _scan(order: Order, exchange: ExchangeGateway) -> OrderReport | str:
+    since = (order.sent_at or order.created_at) - LOOK_BACK
+    orders = exchange.orders_since(symbol=order.symbol, since=since)
+    for report in orders:
+        if report.client_order_id == order.client_order_id:
+            return report
+    ours = set(
+        Order.objects.filter(environment=order.environment, symbol=order.symbol).values_list(
+            "exchange_order_id", flat=True
+        )
+    )
+    strange = [
+        trade.trade_id
+        for exchange_order_id, trade in exchange.trades(symbol=order.symbol, from_trade_id=None, since=since)
+        if exchange_order_id not in ours
+    ]
+    if strange:
+        return f"trades {strange[:5]} on {order.symbol} belong to no order of ours"
+    return _balance_finding(order, exchange)
+
+
+def _balance_finding(order: Order, exchange: ExchangeGateway) -> str:
+    instrument = Instrument.objects.get(environment=order.environment, symbol=order.symbol)
+    theirs = {b.asset: b.total for b in exchange.balances()}
+    expected = selectors.expected_balances()
+    for asset in (instrument.base_asset, instrument.quote_asset):
+        difference: Decimal = theirs.get(asset, ZERO) - expected.get(asset, ZERO)
+        if difference:
+            return f"the balance of {asset} differs by {difference} from what our fills explain"
+    return ""
+
+
+def _conclude_absent(order: Order, now: datetime, actor: str, reason: str) -> None:
+    try:
+        with transaction.atomic():
+            transition(
+                order,
+                to=OrderStatus.NOT_PLACED,
+                actor=actor,
+                now=now,
+                reason=reason,
+                reserved_quote=ZERO,
+                reserved_base=ZERO,
+                closed_at=now,
+                next_probe_at=None,
+            )
+            resolve_alerts(dedupe_key=f"execution_unknown:order:{order.pk}", now=now)
+            resolve_alerts(dedupe_key=f"manual_review:order:{order.pk}", now=now)
+    except StaleState:
+        return
+
+
+def _escalate_when_late(order: Order, now: datetime) -> None:
+    since = order.unknown_since or order.created_at
+    if (now - since).total_seconds() >= settings.MANUAL_REVIEW_AFTER_SECONDS:
+        _to_person(order, "no proof by the deadline", now)
+
+
+def _to_person(order: Order, finding: str, now: datetime) -> None:
+    try:
+        with transaction.atomic():
+            transition(order, to=OrderStatus.MANUAL_REVIEW, actor="saga", now=now, reason=finding)
+            raise_alert(
+                kind="manual_review",
+                severity="critical",
+                subject=f"order:{order.pk}",
+                title=f"A person must decide: {order.side} {order.symbol}",
+                detail=f"{finding}. The exposure stays reserved and {order.symbol} is blocked meanwhile.",
+                now=now,
+            )
+    except StaleState:
+        return
+
+
+def _record(order: Order, method: str, answer: str, detail: str, now: datetime) -> None:
+    Probe.objects.create(order=order, method=method, answer=answer, detail=detail, at=now)
+    announce(Order.TOPIC, order.pk)
+
+
+class NotResolvable(Exception):
+    """The order is not waiting for a person, or the evidence does not fit; nothing was changed."""
+
+
+def resolve_by_person(
+    *, order_id: UUID, exchange: ExchangeGateway, actor: str, evidence: str, now: datetime
+) -> Order:
+    """A person concludes that an order under manual review was never placed; evidence in words is kept.
+
+    The exchange is asked once more first: when it knows the order, the report is applied instead. Raises
+    NotResolvable when the order is not under review, no evidence is given or the exchange does not answer.
+    """
+    order = Order.objects.select_related("intent").get(pk=order_id)
+    if order.status != OrderStatus.MANUAL_REVIEW:
+        raise NotResolvable(f"The order is {order.status}; only one under manual review can be resolved.")
+    if not evidence.strip():
+        raise NotResolvable("Say what shows that the order was never placed.")
+    try:
+        report = exchange.find_order(symbol=order.symbol, client_order_id=order.client_order_id)
+    except QueryFailed as error:
+        raise NotResolvable(f"The exchange does not answer: {error}. Try again.") from error
+    if report is not None:
+        apply_report(report=report, now=now)
+    else:
+        _conclude_absent(order, now, actor, evidence.strip()[:300])
+    order.refresh_from_db()
+    return order

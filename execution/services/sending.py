@@ -1,0 +1,194 @@
+"""Send once: the request leaves between two transactions, and whatever comes back is recorded as it is."""
+
+import logging
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.module_loading import import_string
+
+from execution import rules, selectors
+from execution.contracts import (
+    Answer,
+    ExchangeGateway,
+    ExchangeRejected,
+    LifecycleKind,
+    NotSent,
+    OrderRequest,
+    OrderStatus,
+    OutcomeUnknown,
+    Source,
+)
+from execution.models import Order, OrderLifecycleEvent
+from execution.services.folding import apply_report
+from execution.services.reconciling import request_reconciliation
+from tradingbot.core.alerts import raise_alert
+from tradingbot.core.audit import canonical_json, sha256_hex
+from tradingbot.core.clock import now as clock_now
+from tradingbot.core.decimals import ZERO
+from tradingbot.core.transitions import StaleState, transition
+
+logger = logging.getLogger(__name__)
+# A worker waits at most the exchange time-out; whoever is silent for longer has died or sleeps.
+SILENCE = timedelta(seconds=settings.EXCHANGE_TIMEOUT_SECONDS + 5)
+FIRST_PROBE = timedelta(seconds=rules.PROBE_DELAYS_SECONDS[0])
+
+
+def gateway() -> ExchangeGateway:
+    """The exchange named in the settings."""
+    found: ExchangeGateway = import_string(settings.EXCHANGE_GATEWAY)()
+    return found
+
+
+def send_order(*, order_id: UUID, now: datetime) -> OrderStatus:
+    """Send the order of an intent, at most once whoever calls and however often; the status it came to.
+
+    The step intent -> submitted_to_exchange is the latch: only the caller that makes it sends. Callers that
+    come late get the status they find.
+    """
+    order = Order.objects.select_related("intent").get(pk=order_id)
+    if order.status != OrderStatus.INTENT:
+        return OrderStatus(order.status)
+    request = OrderRequest(
+        symbol=order.symbol,
+        client_order_id=order.client_order_id,
+        parameters=rules.order_parameters(order.intent),
+        timestamp_ms=order.intent.timestamp_ms,
+        recv_window_ms=order.intent.recv_window_ms,
+    )
+    try:
+        _begin(order, request, now)
+    except StaleState:
+        order.refresh_from_db()
+        return OrderStatus(order.status)
+    return _send(order, request)
+
+
+def _begin(order: Order, request: OrderRequest, now: datetime) -> None:
+    canonical = canonical_json(
+        {**request.parameters, "timestamp": request.timestamp_ms, "recvWindow": request.recv_window_ms}
+    )
+    with transaction.atomic():
+        transition(
+            order,
+            to=OrderStatus.SUBMITTED,
+            actor="execution",
+            now=now,
+            payload={"request_sha256": sha256_hex(canonical)},
+            sent_at=now,
+            request_sha256=sha256_hex(canonical),
+        )
+        _record_local(order, LifecycleKind.SUBMITTED, "sent once", now)
+
+
+def _send(order: Order, request: OrderRequest) -> OrderStatus:
+    try:
+        answer = gateway().place_order(request)
+    except NotSent as error:
+        return _record_refusal(order, OrderStatus.NOT_PLACED, str(error), clock_now())
+    except ExchangeRejected as error:
+        status = _record_refusal(order, OrderStatus.REJECTED, str(error), clock_now())
+        if error.code in {-2010, -2011, -1013}:
+            request_reconciliation(trigger=f"refused {error.code}", now=clock_now())
+        return status
+    except OutcomeUnknown as error:
+        mark_unknown(order=order, reason=str(error), now=clock_now())
+        return OrderStatus.UNKNOWN
+    return _record_answer(order, answer)
+
+
+def _record_answer(order: Order, answer: Answer) -> OrderStatus:
+    now = clock_now()
+    with transaction.atomic():
+        Order.objects.filter(pk=order.pk).update(response_sha256=answer.response_sha256)
+        apply_report(report=answer.report, now=now)
+    order.refresh_from_db()
+    return OrderStatus(order.status)
+
+
+def _record_refusal(order: Order, status: OrderStatus, reason: str, now: datetime) -> OrderStatus:
+    """A definite end: the reservation is released. An order that the stream confirmed meanwhile stays."""
+    try:
+        with transaction.atomic():
+            transition(
+                order,
+                to=status,
+                actor="exchange" if status is OrderStatus.REJECTED else "execution",
+                now=now,
+                reason=reason,
+                reserved_quote=ZERO,
+                reserved_base=ZERO,
+                closed_at=now,
+            )
+            if status is OrderStatus.REJECTED:
+                _record_local(order, LifecycleKind.REJECTED, reason, now)
+            raise_alert(
+                kind=f"order_{status.value}",
+                severity="high",
+                subject=f"order:{order.pk}",
+                title=f"{order.side} {order.symbol} was not placed",
+                detail=reason,
+                now=now,
+            )
+    except StaleState:
+        logger.warning("refusal for an order that moved on", extra={"order": str(order.pk), "reason": reason})
+        order.refresh_from_db()
+    return OrderStatus(order.status)
+
+
+def mark_unknown(*, order: Order, reason: str, now: datetime) -> None:
+    """Whether the exchange has the order is not known: say so, alarm, and let the saga ask."""
+    try:
+        with transaction.atomic():
+            transition(
+                order,
+                to=OrderStatus.UNKNOWN,
+                actor="execution",
+                now=now,
+                reason=reason,
+                unknown_since=now,
+                next_probe_at=now + FIRST_PROBE,
+            )
+            _record_local(order, LifecycleKind.UNKNOWN, reason, now)
+            raise_alert(
+                kind="execution_unknown",
+                severity="critical",
+                subject=f"order:{order.pk}",
+                title=f"Outcome unknown: {order.side} {order.symbol}",
+                detail=f"{reason}. It is not sent again; the exchange is being asked.",
+                now=now,
+            )
+            request_reconciliation(trigger="unknown", now=now)
+    except StaleState:
+        order.refresh_from_db()
+
+
+def mark_silent_sends_unknown(*, now: datetime) -> int:
+    """Orders submitted longer ago than any worker waits for an answer: their worker died in between."""
+    silent = Order.objects.filter(
+        environment=selectors.ENVIRONMENT, status=OrderStatus.SUBMITTED, sent_at__lt=now - SILENCE
+    )
+    count = 0
+    for order in silent[:100]:
+        mark_unknown(order=order, reason="the worker that sent it was lost before an answer", now=now)
+        count += order.status == OrderStatus.UNKNOWN
+    return count
+
+
+def _record_local(order: Order, kind: LifecycleKind, detail: str, now: datetime) -> None:
+    OrderLifecycleEvent.objects.get_or_create(
+        environment=order.environment,
+        symbol=order.symbol,
+        event_key=f"{order.client_order_id}:{kind.value}",
+        defaults={
+            "order": order,
+            "client_order_id": order.client_order_id,
+            "exchange_order_id": order.exchange_order_id,
+            "kind": kind,
+            "source": Source.LOCAL,
+            "detail": detail[:300],
+            "at": now,
+            "recorded_at": now,
+        },
+    )

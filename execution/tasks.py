@@ -1,0 +1,86 @@
+"""Doorbells of the trading worker. Each is safe to run twice and finds its rows by itself."""
+
+import logging
+import os
+import socket
+import threading
+from typing import Any
+
+from celery import shared_task
+from django.conf import settings
+
+from execution import selectors, services
+from execution.contracts import QueryFailed
+from proposals import selectors as proposals
+from proposals.contracts import DecisionRefused
+from risk import services as risk
+from tradingbot.core.clock import now
+
+logger = logging.getLogger(__name__)
+BATCH = 20
+
+
+def _holder() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
+
+
+@shared_task
+def assess_proposals(**_: Any) -> None:
+    """Run the gate over every proposal that waits for it."""
+    for proposal_id in proposals.proposals_to_assess(BATCH):
+        books = selectors.portfolio(now=now(), excluding=proposal_id)
+        risk.assess_proposal(proposal_id=proposal_id, portfolio=books, now=now())
+
+
+@shared_task
+def execute_approved(**_: Any) -> None:
+    """Claim and send every approved proposal; never retried by Celery."""
+    services.abort_stale_intents(now=now())
+    for proposal_id in proposals.approved_unclaimed(BATCH, now()):
+        try:
+            order = services.claim_proposal(
+                proposal_id=proposal_id,
+                actor="execution",
+                now=now(),
+                recv_window_ms=settings.RECV_WINDOW_MS,
+            )
+        except DecisionRefused as refusal:
+            logger.info("not claimed", extra={"proposal": str(proposal_id), "code": refusal.code})
+            continue
+        services.send_order(order_id=order.pk, now=now())
+
+
+@shared_task
+def fold_account_events(**_: Any) -> None:
+    """Fold stored user-data events into orders, fills, positions and balances."""
+    services.fold_pending_events(now=now())
+
+
+@shared_task
+def resolve_unknown(**_: Any) -> None:
+    """Find sends whose worker was lost, and ask about orders of unknown fate."""
+    services.mark_silent_sends_unknown(now=now())
+    services.probe_unknown(exchange=services.gateway(), now=now())
+
+
+@shared_task
+def reconcile(**_: Any) -> None:
+    """The poll of every 60 s."""
+    services.reconcile(exchange=services.gateway(), trigger="poll", holder=_holder(), now=now())
+
+
+@shared_task
+def reconcile_requested(**_: Any) -> None:
+    """Reconcile at once when somebody asked, at the start and after each reconnect of the account stream."""
+    trigger = selectors.reconciliation_is_due()
+    if trigger is not None:
+        services.reconcile(exchange=services.gateway(), trigger=trigger, holder=_holder(), now=now())
+
+
+@shared_task
+def measure_clock(**_: Any) -> None:
+    """Keep the offset between the exchange's clock and ours fresh; without it the gate denies."""
+    try:
+        services.measure_clock(exchange=services.gateway(), now=now())
+    except QueryFailed as error:
+        logger.warning("clock not measured", extra={"error": str(error)})
