@@ -325,15 +325,6 @@ def apply_fill(
     )
 
 
-def balance_effects(*, side: str, fill: FillReport, base_asset: str, quote_asset: str) -> dict[str, Decimal]:
-    """What a fill does to the account's balances, by asset, exactly (invariant 6)."""
-    sign = 1 if side == "BUY" else -1
-    effects = {base_asset: sign * fill.quantity, quote_asset: -sign * fill.quote_quantity}
-    if fill.commission:
-        effects[fill.commission_asset] = effects.get(fill.commission_asset, ZERO) - fill.commission
-    return effects
-
-
 # --- the saga of an unknown order -----------------------------------------------------------------------
 
 ABSENT_ANSWERS_MIN = 3
