@@ -1,0 +1,118 @@
+"""Which endpoint answers where, what it costs and whether it must be signed (binance.md §2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from simulator.api import public, trading
+from simulator.api.desk import Handler
+from simulator.api.params import Params
+
+
+def _depth_weight(params: Params) -> int:
+    limit = params.integer("limit", 100) or 100
+    return 5 if limit <= 100 else 25 if limit <= 500 else 50 if limit <= 1000 else 250
+
+
+def _by_symbol(one: int, all_: int) -> Callable[[Params], int]:
+    return lambda params: one if params.has("symbol") else all_
+
+
+def _by_order(with_order: int, without: int) -> Callable[[Params], int]:
+    return lambda params: with_order if params.has("orderId") else without
+
+
+@dataclass(slots=True, frozen=True)
+class Endpoint:
+    """`free_on_success`: order requests cost weight only when they fail (since 2026-04-02)."""
+
+    handler: Handler
+    weight: int | Callable[[Params], int]
+    signed: bool = False
+    free_on_success: bool = False
+
+    def cost(self, params: Params) -> int:
+        return self.weight if isinstance(self.weight, int) else self.weight(params)
+
+
+PING = Endpoint(public.ping, 1)
+TIME = Endpoint(public.time, 1)
+EXCHANGE_INFO = Endpoint(public.exchange_info, 20)
+KLINES = Endpoint(public.klines, 2)
+TICKER_PRICE = Endpoint(public.ticker_price, _by_symbol(2, 4))
+BOOK_TICKER = Endpoint(public.book_ticker, _by_symbol(2, 4))
+TICKER_24HR = Endpoint(public.ticker_24hr, _by_symbol(2, 80))
+AVG_PRICE = Endpoint(public.avg_price, 2)
+DEPTH = Endpoint(public.depth, _depth_weight)
+TRADES = Endpoint(public.trades, 25)
+AGG_TRADES = Endpoint(public.agg_trades, 4)
+ACCOUNT = Endpoint(trading.account, 20, signed=True)
+COMMISSION = Endpoint(trading.account_commission, 20, signed=True)
+PLACE_ORDER = Endpoint(trading.place_order, 1, signed=True, free_on_success=True)
+CHECK_ORDER = Endpoint(
+    trading.check_order, lambda params: 20 if params.has("computeCommissionRates") else 1, signed=True
+)
+QUERY_ORDER = Endpoint(trading.query_order, 4, signed=True)
+CANCEL_ORDER = Endpoint(trading.cancel_order, 1, signed=True, free_on_success=True)
+OPEN_ORDERS = Endpoint(trading.open_orders, _by_symbol(6, 80), signed=True)
+CANCEL_OPEN_ORDERS = Endpoint(trading.cancel_open_orders, 1, signed=True, free_on_success=True)
+ALL_ORDERS = Endpoint(trading.all_orders, 20, signed=True)
+MY_TRADES = Endpoint(trading.my_trades, _by_order(5, 20), signed=True)
+ORDER_RATE_LIMITS = Endpoint(trading.order_rate_limits, 40, signed=True)
+
+REST_PREFIX = "/api/v3/"
+REST: dict[tuple[str, str], Endpoint] = {
+    ("GET", "ping"): PING,
+    ("GET", "time"): TIME,
+    ("GET", "exchangeInfo"): EXCHANGE_INFO,
+    ("GET", "klines"): KLINES,
+    ("GET", "uiKlines"): KLINES,
+    ("GET", "ticker/price"): TICKER_PRICE,
+    ("GET", "ticker/bookTicker"): BOOK_TICKER,
+    ("GET", "ticker/24hr"): TICKER_24HR,
+    ("GET", "avgPrice"): AVG_PRICE,
+    ("GET", "depth"): DEPTH,
+    ("GET", "trades"): TRADES,
+    ("GET", "aggTrades"): AGG_TRADES,
+    ("GET", "account"): ACCOUNT,
+    ("GET", "account/commission"): COMMISSION,
+    ("POST", "order"): PLACE_ORDER,
+    ("POST", "order/test"): CHECK_ORDER,
+    ("GET", "order"): QUERY_ORDER,
+    ("DELETE", "order"): CANCEL_ORDER,
+    ("GET", "openOrders"): OPEN_ORDERS,
+    ("DELETE", "openOrders"): CANCEL_OPEN_ORDERS,
+    ("GET", "allOrders"): ALL_ORDERS,
+    ("GET", "myTrades"): MY_TRADES,
+    ("GET", "rateLimit/order"): ORDER_RATE_LIMITS,
+}
+
+GONE = {"userDataStream", "userDataStream/isolated"}
+"""The listenKey paths ended on 2026-02-20."""
+
+WS_API: dict[str, Endpoint] = {
+    "ping": PING,
+    "time": TIME,
+    "exchangeInfo": EXCHANGE_INFO,
+    "klines": KLINES,
+    "uiKlines": KLINES,
+    "ticker.price": TICKER_PRICE,
+    "ticker.book": BOOK_TICKER,
+    "ticker.24hr": TICKER_24HR,
+    "avgPrice": AVG_PRICE,
+    "depth": DEPTH,
+    "trades.recent": TRADES,
+    "trades.aggregate": AGG_TRADES,
+    "account.status": ACCOUNT,
+    "account.commission": COMMISSION,
+    "account.rateLimits.orders": ORDER_RATE_LIMITS,
+    "order.place": PLACE_ORDER,
+    "order.test": CHECK_ORDER,
+    "order.status": QUERY_ORDER,
+    "order.cancel": CANCEL_ORDER,
+    "openOrders.status": OPEN_ORDERS,
+    "openOrders.cancelAll": CANCEL_OPEN_ORDERS,
+    "allOrders": ALL_ORDERS,
+    "myTrades": MY_TRADES,
+}

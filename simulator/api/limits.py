@@ -1,0 +1,125 @@
+"""Request weight per address and unfilled orders per account, in windows that align to the clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simulator.engine.errors import ExchangeError
+
+MINUTE_MS = 60_000
+TEN_SECONDS_MS = 10_000
+DAY_MS = 86_400_000
+WEIGHT_PER_MINUTE = 6_000
+ORDERS_PER_10_SECONDS = 100
+ORDERS_PER_DAY = 200_000
+RAW_REQUESTS_PER_5_MINUTES = 300_000
+
+
+class Window:
+    """A count that starts again at every multiple of its length."""
+
+    def __init__(self, length_ms: int, limit: int) -> None:
+        self._length_ms = length_ms
+        self.limit = limit
+        self._start = -1
+        self._count = 0
+
+    def count(self, now_ms: int) -> int:
+        start = now_ms // self._length_ms
+        if start != self._start:
+            self._start, self._count = start, 0
+        return self._count
+
+    def add(self, amount: int, now_ms: int) -> None:
+        self._count = max(0, self.count(now_ms) + amount)
+
+    def seconds_left(self, now_ms: int) -> int:
+        return -(-(self._length_ms - now_ms % self._length_ms) // 1000)
+
+
+class Limiter:
+    """REQUEST_WEIGHT by address, ORDERS by account. Counts are not kept over a restart."""
+
+    def __init__(self) -> None:
+        self._weights: dict[str, Window] = {}
+        self._orders: dict[int, tuple[Window, Window]] = {}
+
+    def charge(self, address: str, weight: int, now_ms: int) -> None:
+        """Count the weight; raise -1003 with 429 when the minute's limit is exceeded."""
+        self.add_weight(address, weight, now_ms)
+        window = self._weights[address]
+        if window.count(now_ms) > window.limit:
+            raise ExchangeError(
+                -1003,
+                f"Too much request weight used; current limit is {window.limit} request weight per 1 MINUTE. "
+                "Please use WebSocket Streams for live updates to avoid polling the API.",
+                status=429,
+                retry_after_s=window.seconds_left(now_ms),
+            )
+
+    def add_weight(self, address: str, weight: int, now_ms: int) -> None:
+        """Count without refusing, e.g. a new WS API connection."""
+        window = self._weights.setdefault(address, Window(MINUTE_MS, WEIGHT_PER_MINUTE))
+        window.add(weight, now_ms)
+
+    def refund(self, address: str, weight: int, now_ms: int) -> None:
+        """Successful order requests cost nothing (since 2026-04-02)."""
+        self._weights[address].add(-weight, now_ms)
+
+    def used_weight(self, address: str, now_ms: int) -> int:
+        window = self._weights.get(address)
+        return window.count(now_ms) if window else 0
+
+    def check_orders(self, account_id: int, now_ms: int) -> None:
+        """Raise -1015 with 429 when the account has too many unfilled orders in a window."""
+        for window, name in zip(self._order_windows(account_id), ("10 SECOND", "1 DAY"), strict=True):
+            if window.count(now_ms) >= window.limit:
+                raise ExchangeError(
+                    -1015,
+                    f"Too many new orders; current limit is {window.limit} orders per {name}.",
+                    status=429,
+                    retry_after_s=window.seconds_left(now_ms),
+                )
+
+    def add_orders(self, account_id: int, amount: int, now_ms: int) -> None:
+        """+1 for a new order, -1 when an order gets its first fill."""
+        for window in self._order_windows(account_id):
+            window.add(amount, now_ms)
+
+    def order_counts(self, account_id: int, now_ms: int) -> tuple[int, int]:
+        """Unfilled orders of the present 10 seconds and of the day."""
+        short, day = self._order_windows(account_id)
+        return short.count(now_ms), day.count(now_ms)
+
+    def _order_windows(self, account_id: int) -> tuple[Window, Window]:
+        return self._orders.setdefault(
+            account_id,
+            (Window(TEN_SECONDS_MS, ORDERS_PER_10_SECONDS), Window(DAY_MS, ORDERS_PER_DAY)),
+        )
+
+
+def rate_limits_json() -> list[dict[str, Any]]:
+    """`rateLimits` of exchangeInfo."""
+    return [
+        _limit_json("REQUEST_WEIGHT", "MINUTE", 1, WEIGHT_PER_MINUTE),
+        _limit_json("ORDERS", "SECOND", 10, ORDERS_PER_10_SECONDS),
+        _limit_json("ORDERS", "DAY", 1, ORDERS_PER_DAY),
+        _limit_json("RAW_REQUESTS", "MINUTE", 5, RAW_REQUESTS_PER_5_MINUTES),
+    ]
+
+
+def order_limits_json(counts: tuple[int, int]) -> list[dict[str, Any]]:
+    """The answer of rateLimit/order."""
+    return [
+        _limit_json("ORDERS", "SECOND", 10, ORDERS_PER_10_SECONDS) | {"count": counts[0]},
+        _limit_json("ORDERS", "DAY", 1, ORDERS_PER_DAY) | {"count": counts[1]},
+    ]
+
+
+def weight_limit_json(used: int) -> list[dict[str, Any]]:
+    """`rateLimits` of a WS API reply."""
+    return [_limit_json("REQUEST_WEIGHT", "MINUTE", 1, WEIGHT_PER_MINUTE) | {"count": used}]
+
+
+def _limit_json(kind: str, interval: str, number: int, limit: int) -> dict[str, Any]:
+    return {"rateLimitType": kind, "interval": interval, "intervalNum": number, "limit": limit}

@@ -1,0 +1,282 @@
+"""Signed endpoints: orders, trades, account. All times here are server time."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from simulator.api.desk import Call, Desk
+from simulator.api.limits import order_limits_json
+from simulator.api.params import Params
+from simulator.api.render import (
+    account_json,
+    commission_json,
+    my_trade,
+    order_ack,
+    order_canceled,
+    order_full,
+    order_query,
+    order_result,
+)
+from simulator.engine.contracts import (
+    Order,
+    OrderRequest,
+    OrderStatus,
+    OrderType,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+)
+from simulator.engine.errors import (
+    ExchangeError,
+    cancel_rejected,
+    missing_parameter,
+    unknown_order,
+    unneeded_parameter,
+)
+from simulator.faults import FaultKind
+
+LIST_DEFAULT, LIST_MAX = 500, 1000
+DAY_MS = 86_400_000
+MY_TRADES_COMBINATIONS = (
+    set(),
+    {"orderId"},
+    {"startTime"},
+    {"endTime"},
+    {"fromId"},
+    {"startTime", "endTime"},
+    {"orderId", "fromId"},
+)
+
+
+def place_order(desk: Desk, call: Call) -> dict[str, Any]:
+    """POST order. Answers ACK, RESULT or FULL."""
+    request = parse_order(desk, call.params)
+    shape = _response_shape(request.type, call.params)
+    desk.limiter.check_orders(call.account.account_id, call.now_ms)
+    placement = desk.exchange.place(call.account.account_id, request, call.now_ms)
+    desk.limiter.add_orders(call.account.account_id, 1, call.now_ms)
+    if shape == "FULL":
+        return order_full(placement.order, placement.trades)
+    return order_result(placement.order) if shape == "RESULT" else order_ack(placement.order)
+
+
+def check_order(desk: Desk, call: Call) -> dict[str, Any]:
+    """POST order/test: parameters and static filters, no balance."""
+    desk.exchange.check(parse_order(desk, call.params))
+    if not call.params.boolean("computeCommissionRates", False):
+        return {}
+    rates = commission_json(call.params.required("symbol"))
+    return {
+        "standardCommissionForOrder": {"maker": "0.00100000", "taker": "0.00100000"},
+        "specialCommissionForOrder": {"maker": "0.00000000", "taker": "0.00000000"},
+        "taxCommissionForOrder": {"maker": "0.00000000", "taker": "0.00000000"},
+        "discount": rates["discount"],
+    }
+
+
+def query_order(desk: Desk, call: Call) -> dict[str, Any]:
+    """GET order by orderId or origClientOrderId."""
+    order = _find_order(desk, call, unknown_order)
+    if not _visible(desk, call, [order]):
+        raise unknown_order()
+    return order_query(order)
+
+
+def cancel_order(desk: Desk, call: Call) -> dict[str, Any]:
+    """DELETE order. -2011 for an order that is not open."""
+    cancel_id = call.params.client_id("newClientOrderId") or random_client_id()
+    restrictions = call.params.text("cancelRestrictions")
+    if restrictions not in (None, "ONLY_NEW", "ONLY_PARTIALLY_FILLED"):
+        raise ExchangeError(-1145, "Invalid cancelRestrictions")
+    order = _find_order(desk, call, cancel_rejected)
+    wanted = {"ONLY_NEW": OrderStatus.NEW, "ONLY_PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED}
+    if restrictions and order.is_open and order.status is not wanted[restrictions]:
+        raise ExchangeError(-2011, "Order was not canceled due to cancel restrictions.")
+    canceled = desk.exchange.cancel(order, cancel_id, call.now_ms)
+    return order_canceled(canceled, cancel_id)
+
+
+def cancel_open_orders(desk: Desk, call: Call) -> list[dict[str, Any]]:
+    """DELETE openOrders of one symbol. -2011 when there is none."""
+    symbol = desk.instrument(call.params.required("symbol")).symbol
+    orders = desk.exchange.records.open_orders(call.account.account_id, symbol)
+    if not orders:
+        raise cancel_rejected()
+    answers = []
+    for order in orders:
+        cancel_id = random_client_id()
+        answers.append(order_canceled(desk.exchange.cancel(order, cancel_id, call.now_ms), cancel_id))
+    return answers
+
+
+def open_orders(desk: Desk, call: Call) -> list[dict[str, Any]]:
+    """GET openOrders of one symbol or of all."""
+    symbol = desk.instrument(call.params.required("symbol")).symbol if call.params.has("symbol") else None
+    orders = desk.exchange.records.open_orders(call.account.account_id, symbol)
+    return [order_query(order) for order in _visible(desk, call, orders)]
+
+
+def all_orders(desk: Desk, call: Call) -> list[dict[str, Any]]:
+    """GET allOrders: from orderId, or a span of at most 24 h, or the latest."""
+    params = call.params
+    symbol = desk.instrument(params.required("symbol")).symbol
+    from_id = params.integer("orderId")
+    start, end = _time_span(params)
+    orders = [
+        order
+        for order in desk.exchange.records.orders_of(call.account.account_id, symbol)
+        if (from_id is None or order.order_id >= from_id)
+        and (start is None or order.created_ms >= start)
+        and (end is None or order.created_ms <= end)
+    ]
+    return [
+        order_query(order) for order in _page(_visible(desk, call, orders), params, {"orderId", "startTime"})
+    ]
+
+
+def my_trades(desk: Desk, call: Call) -> list[dict[str, Any]]:
+    """GET myTrades; only the documented combinations of parameters, else -1128."""
+    params = call.params
+    symbol = desk.instrument(params.required("symbol")).symbol
+    used = params.names() & {"orderId", "startTime", "endTime", "fromId"}
+    if used not in MY_TRADES_COMBINATIONS:
+        raise ExchangeError(-1128, "Combination of optional parameters invalid.")
+    from_id, order_id = params.integer("fromId"), params.integer("orderId")
+    start, end = _time_span(params)
+    trades = [
+        trade
+        for trade in desk.exchange.records.trades_of(call.account.account_id, symbol)
+        if (from_id is None or trade.trade_id >= from_id)
+        and (order_id is None or trade.order_id == order_id)
+        and (start is None or trade.time_ms >= start)
+        and (end is None or trade.time_ms <= end)
+    ]
+    return [my_trade(trade) for trade in _page(trades, params, {"fromId", "orderId", "startTime"})]
+
+
+def account(desk: Desk, call: Call) -> dict[str, Any]:
+    return account_json(call.account, call.params.boolean("omitZeroBalances", False))
+
+
+def account_commission(desk: Desk, call: Call) -> dict[str, Any]:
+    return commission_json(desk.instrument(call.params.required("symbol")).symbol)
+
+
+def order_rate_limits(desk: Desk, call: Call) -> list[dict[str, Any]]:
+    return order_limits_json(desk.limiter.order_counts(call.account.account_id, call.now_ms))
+
+
+def random_client_id() -> str:
+    """What the exchange gives an order or cancel request that came without an id."""
+    return secrets.token_hex(11)
+
+
+def parse_order(desk: Desk, params: Params) -> OrderRequest:
+    """A new order's parameters, as its type demands them (binance.md §2.4)."""
+    symbol = desk.instrument(params.required("symbol")).symbol
+    params.required("side")
+    params.required("type")
+    side = params.choice("side", Side, -1117, "Invalid side.")
+    order_type = params.choice("type", OrderType, -1116, "Invalid orderType.")
+    time_in_force = params.choice("timeInForce", TimeInForce, -1115, "Invalid timeInForce.")
+    prevention = params.choice(
+        "selfTradePreventionMode",
+        SelfTradePrevention,
+        -1013,
+        "This symbol does not allow the specified self-trade prevention mode.",
+    )
+    assert side is not None and order_type is not None
+    if order_type is OrderType.LIMIT and time_in_force is None:
+        raise missing_parameter("timeInForce")
+    if order_type is not OrderType.LIMIT and time_in_force is not None:
+        raise unneeded_parameter("timeInForce")
+    for name in ("stopPrice", "trailingDelta", "icebergQty"):
+        if params.has(name):
+            raise unneeded_parameter(name)
+    return OrderRequest(
+        symbol=symbol,
+        side=side,
+        type=order_type,
+        client_order_id=params.client_id("newClientOrderId") or random_client_id(),
+        time_in_force=time_in_force or TimeInForce.GTC,
+        self_trade_prevention=prevention or SelfTradePrevention.EXPIRE_MAKER,
+        **(_market_size(params) if order_type is OrderType.MARKET else _limit_size(params)),
+    )
+
+
+def _market_size(params: Params) -> dict[str, Any]:
+    if params.has("price"):
+        raise unneeded_parameter("price")
+    if params.has("quantity") and params.has("quoteOrderQty"):
+        raise ExchangeError(-1128, "Combination of optional parameters invalid.")
+    quantity, quote = params.decimal("quantity"), params.decimal("quoteOrderQty")
+    if quantity is None and quote is None:
+        raise ExchangeError(
+            -1102, "Param 'quantity' or 'quoteOrderQty' must be sent, but both were empty/null!"
+        )
+    return {"quantity": quantity, "quote_quantity": quote}
+
+
+def _limit_size(params: Params) -> dict[str, Any]:
+    if params.has("quoteOrderQty"):
+        raise unneeded_parameter("quoteOrderQty")
+    return {"quantity": params.required_decimal("quantity"), "price": params.required_decimal("price")}
+
+
+def _response_shape(order_type: OrderType, params: Params) -> str:
+    default = "ACK" if order_type is OrderType.LIMIT_MAKER else "FULL"
+    shape = params.text("newOrderRespType") or default
+    if shape not in ("ACK", "RESULT", "FULL"):
+        raise ExchangeError(-1122, "Invalid newOrderRespType.")
+    return shape
+
+
+def _find_order(desk: Desk, call: Call, absent: Callable[[], ExchangeError]) -> Order:
+    """By orderId if given (then a client id given as well must agree, -2039), else by client id."""
+    symbol = desk.instrument(call.params.required("symbol")).symbol
+    order_id = call.params.integer("orderId")
+    client_id = call.params.text("origClientOrderId")
+    if order_id is None and client_id is None:
+        raise ExchangeError(
+            -1102, "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!"
+        )
+    records, account_id = desk.exchange.records, call.account.account_id
+    if order_id is not None:
+        order = records.by_id(account_id, symbol, order_id)
+        if order is not None and client_id not in (None, order.client_order_id):
+            raise ExchangeError(-2039, "Client order ID is not correct for this order ID.")
+    else:
+        assert client_id is not None
+        order = records.by_client_id(account_id, symbol, client_id)
+    if order is None:
+        raise absent()
+    return order
+
+
+def _time_span(params: Params) -> tuple[int | None, int | None]:
+    start, end = params.integer("startTime"), params.integer("endTime")
+    if start is not None and end is not None:
+        if end - start > DAY_MS:
+            raise ExchangeError(-1127, "More than 24 hours between startTime and endTime.")
+        if end < start:
+            raise ExchangeError(-1128, "Combination of optional parameters invalid.")
+    return start, end
+
+
+def _page(rows: list[Any], params: Params, from_oldest: set[str]) -> list[Any]:
+    """Ascending; the oldest ones when a beginning was named, else the latest."""
+    limit = params.limit(LIST_DEFAULT, LIST_MAX)
+    return rows[:limit] if params.names() & from_oldest else rows[-limit:]
+
+
+def _visible(desk: Desk, call: Call, orders: list[Order]) -> list[Order]:
+    """The orders that the fault not_found_lag leaves; it counts as fired when it hides at least one."""
+    fault = desk.faults.armed(FaultKind.NOT_FOUND_LAG, call.method, call.path)
+    if fault is None:
+        return orders
+    visible = [order for order in orders if call.now_ms - order.created_ms >= fault.seconds * 1000]
+    if len(visible) < len(orders):
+        desk.faults.take(FaultKind.NOT_FOUND_LAG, call.method, call.path, call.now_ms)
+    return visible

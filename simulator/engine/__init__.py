@@ -1,0 +1,1 @@
+"""The exchange itself: accounts, books, matching, filters. Deterministic, no I/O, time is always an argument."""

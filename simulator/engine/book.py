@@ -1,0 +1,150 @@
+"""A symbol's price-time book: resting orders of accounts, and the liquidity of the rest of the world."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from decimal import Decimal
+
+from simulator.decimals import UNITS_PER_ONE, from_units
+from simulator.engine.contracts import Order, Side
+from simulator.engine.instruments import Instrument
+from simulator.market.path import stable_hash
+from simulator.market.tape import Tick
+
+LIQUIDITY_LEVELS = 50
+LEVEL_QUOTE_MIN = 2_000
+LEVEL_QUOTE_SPAN = 14_000
+
+
+class Level:
+    """An amount that the rest of the world offers at a price."""
+
+    __slots__ = ("price", "quantity")
+
+    def __init__(self, price: Decimal, quantity: Decimal) -> None:
+        self.price = price
+        self.quantity = quantity
+
+
+class Liquidity:
+    """What the rest of the world bids and asks; renewed by every tick, consumed by account orders between.
+
+    Levels follow from (seed, symbol, tick time) alone and are only made when somebody looks.
+    """
+
+    def __init__(self, instrument: Instrument, seed: int) -> None:
+        self._symbol = instrument.symbol
+        self._seed = seed
+        self._tick = int(instrument.tick_size * UNITS_PER_ONE)
+        self._step = int(instrument.step_size * UNITS_PER_ONE)
+        self._quote: tuple[int, int] | None = None
+        self._state = 0
+        self._levels: dict[Side, list[Level]] | None = {Side.BUY: [], Side.SELL: []}
+
+    def requote(self, tick: Tick) -> None:
+        """New best prices around a tick: a seller's trade leaves the bid there, a buyer's the ask."""
+        self._state = stable_hash(self._seed, self._symbol, tick.time_ms)
+        # Spreads of 1 tick to about 0.1 basis points for fine ticks.
+        widest = max(2, tick.price // self._tick // 100_000)
+        spread = (1 + self._state % widest) * self._tick
+        if tick.buyer_is_maker or tick.price <= spread:
+            self._quote = (tick.price, tick.price + spread)
+        else:
+            self._quote = (tick.price - spread, tick.price)
+        self._levels = None
+
+    def levels(self, side: Side) -> list[Level]:
+        """Best first. BUY are bids, SELL are asks. Empty before the first tick and when used up."""
+        if self._levels is None:
+            assert self._quote is not None
+            bid, ask = self._quote
+            self._levels = {
+                Side.BUY: self._make_levels(bid, -1),
+                Side.SELL: self._make_levels(ask, 1),
+            }
+        return self._levels[side]
+
+    def take(self, side: Side, level: Level, quantity: Decimal) -> None:
+        level.quantity -= quantity
+        if not level.quantity:
+            self.levels(side).remove(level)
+
+    def withdraw(self) -> None:
+        """Nobody bids or asks until the next tick."""
+        self._levels = {Side.BUY: [], Side.SELL: []}
+
+    def _make_levels(self, best: int, direction: int) -> list[Level]:
+        levels = []
+        price = best
+        state = self._state * 2 + (direction > 0)
+        gap_max = max(1, best // self._tick // 50_000)
+        for depth in range(LIQUIDITY_LEVELS):
+            if price <= 0:
+                break
+            state = (state * 6364136223846793005 + 1442695040888963407) & (2**64 - 1)
+            random = (state >> 33) / 2**31
+            quote = (LEVEL_QUOTE_MIN + random * LEVEL_QUOTE_SPAN) * (1 + depth * 0.15)
+            lots = max(1, int(quote * UNITS_PER_ONE / price * UNITS_PER_ONE) // self._step)
+            levels.append(Level(from_units(price), from_units(lots * self._step)))
+            price += direction * self._tick * (1 + (state >> 20) % gap_max)
+        return levels
+
+
+class Book:
+    """Both sides of a symbol. An account's order stands before the world's amount at the same price."""
+
+    def __init__(self, instrument: Instrument, seed: int) -> None:
+        self.liquidity = Liquidity(instrument, seed)
+        # Keys sort best first, then by order id, which grows with time.
+        self._resting: dict[Side, list[tuple[Decimal, int]]] = {Side.BUY: [], Side.SELL: []}
+        self._orders: dict[int, Order] = {}
+        self.update_id = 0
+
+    def __len__(self) -> int:
+        return len(self._orders)
+
+    def add(self, order: Order) -> None:
+        insort(self._resting[order.side], _key(order))
+        self._orders[order.order_id] = order
+
+    def remove(self, order: Order) -> None:
+        keys = self._resting[order.side]
+        index = bisect_left(keys, _key(order))
+        assert keys[index] == _key(order)
+        del keys[index]
+        del self._orders[order.order_id]
+
+    def resting(self, side: Side) -> Iterator[Order]:
+        """Account orders of a side, best first. Copy before changing the book."""
+        return (self._orders[order_id] for _, order_id in self._resting[side])
+
+    def best_resting(self, side: Side) -> Order | None:
+        keys = self._resting[side]
+        return self._orders[keys[0][1]] if keys else None
+
+    def makers(self, side: Side) -> Iterator[Order | Level]:
+        """Everything that can be matched on a side, in price-time order."""
+        orders = list(self.resting(side))
+        position = 0
+        sign = -1 if side is Side.BUY else 1
+        for level in list(self.liquidity.levels(side)):
+            while position < len(orders) and orders[position].price * sign <= level.price * sign:
+                yield orders[position]
+                position += 1
+            yield level
+        yield from orders[position:]
+
+    def depth(self, side: Side, limit: int) -> list[tuple[Decimal, Decimal]]:
+        """Price and total amount per level, best first."""
+        totals: dict[Decimal, Decimal] = {}
+        for maker in self.makers(side):
+            if maker.price not in totals and len(totals) == limit:
+                break
+            amount = maker.remaining if isinstance(maker, Order) else maker.quantity
+            totals[maker.price] = totals.get(maker.price, Decimal(0)) + amount
+        return list(totals.items())
+
+
+def _key(order: Order) -> tuple[Decimal, int]:
+    return (-order.price if order.side is Side.BUY else order.price, order.order_id)

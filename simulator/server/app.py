@@ -1,0 +1,113 @@
+"""The exchange as an aiohttp application: routes, the task that runs the market, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from simulator.server.control import Control
+from simulator.server.market_streams import Subscriber
+from simulator.server.rest import RestApi
+from simulator.server.sockets import Connection
+from simulator.server.venue import Venue, VenueSettings
+from simulator.server.ws_api import CONNECT_WEIGHT, PATH, WsApi
+
+BODY_BYTES_MAX = 64 * 1024
+STEPS_PER_TURN_MAX = 2_000
+TURN_SECONDS_MIN = 0.2
+TURN_SECONDS_MAX = 1.0
+CLOSE_PATIENCE_SECONDS = 1.0
+VENUE = web.AppKey("venue", Venue)
+
+
+def make_app(settings: VenueSettings | None = None) -> web.Application:
+    """An application with a venue of its own, ready to be served; app[VENUE] is the venue.
+
+    Raises RecordingError or StoreError when the market or the state file cannot be used.
+    """
+    venue = Venue(settings or VenueSettings())
+    rest, ws_api = RestApi(venue), WsApi(venue)
+
+    async def bare_stream(request: web.Request) -> web.StreamResponse:
+        return await _market_socket(venue, request, "/ws", [], combined=False)
+
+    async def raw_stream(request: web.Request) -> web.StreamResponse:
+        names = unquote(request.match_info["streams"]).split("/")
+        return await _market_socket(venue, request, "/ws", names, combined=False)
+
+    async def combined_stream(request: web.Request) -> web.StreamResponse:
+        names = [name for name in request.query.get("streams", "").split("/") if name]
+        return await _market_socket(venue, request, "/stream", names, combined=True)
+
+    async def api_socket(request: web.Request) -> web.StreamResponse:
+        return_limits = request.query.get("returnRateLimits", "true") != "false"
+        venue.desk.limiter.add_weight(request.remote or "", CONNECT_WEIGHT, venue.now_ms())
+        return await venue.connections.serve(
+            request, PATH, lambda connection, text: ws_api.receive(connection, text, return_limits)
+        )
+
+    app = web.Application(client_max_size=BODY_BYTES_MAX)
+    app[VENUE] = venue
+    app.add_routes(
+        [
+            web.route("*", "/api/{path:.*}", rest.handle),
+            web.get("/ws", bare_stream),
+            web.get("/ws/{streams:.+}", raw_stream),
+            web.get("/stream", combined_stream),
+            web.get(PATH, api_socket),
+            *Control(venue).routes(),
+        ]
+    )
+    app.cleanup_ctx.append(_run_venue)
+    app.on_shutdown.append(_close_sockets)
+    return app
+
+
+async def _market_socket(
+    venue: Venue, request: web.Request, path: str, names: list[str], combined: bool
+) -> web.StreamResponse:
+    subscribers: dict[Connection, Subscriber] = {}
+
+    def on_open(connection: Connection) -> None:
+        subscribers[connection] = venue.market_streams.open(connection, names, combined)
+
+    def on_text(connection: Connection, text: str) -> None:
+        venue.market_streams.receive(subscribers[connection], text)
+
+    return await venue.connections.serve(request, path, on_text, on_open)
+
+
+async def _run_venue(app: web.Application) -> AsyncIterator[None]:
+    venue = app[VENUE]
+    tasks = [
+        asyncio.create_task(_run_market(venue), name="market"),
+        asyncio.create_task(venue.connections.ping_forever(), name="pings"),
+    ]
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    venue.close()
+
+
+async def _run_market(venue: Venue) -> None:
+    """Let the market follow its clock for ever, a few turns a second."""
+    while True:
+        caught_up = venue.run_market(STEPS_PER_TURN_MAX)
+        await asyncio.sleep(_pause_seconds(venue) if caught_up else 0)
+
+
+def _pause_seconds(venue: Venue) -> float:
+    """Until the next tick is due, within bounds: quick speeds bundle several ticks into a turn."""
+    next_ms = venue.exchange.next_market_ms()
+    if next_ms is None or venue.clock.paused:
+        return TURN_SECONDS_MAX
+    due_seconds = (next_ms - venue.clock.now_ms()) / 1000 / venue.clock.speed
+    return min(TURN_SECONDS_MAX, max(TURN_SECONDS_MIN, due_seconds))
+
+
+async def _close_sockets(app: web.Application) -> None:
+    await app[VENUE].connections.close_all(1001, "server shutting down", CLOSE_PATIENCE_SECONDS)

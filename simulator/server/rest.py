@@ -1,0 +1,105 @@
+"""REST under /api/v3: signature over the exact bytes, weights, faults, errors as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from simulator.api.desk import Call
+from simulator.api.endpoints import GONE, REST, REST_PREFIX, Endpoint
+from simulator.api.params import Params
+from simulator.api.security import account_of_key, check_signed, rest_payload
+from simulator.engine.errors import ExchangeError
+from simulator.faults import Fault, FaultKind, Phase
+from simulator.server.venue import Venue
+
+
+class RestApi:
+    """Answers every request under /api."""
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One request: faults before, endpoint, commit, faults after."""
+        try:
+            body = (await request.read()).decode()
+        except UnicodeDecodeError:
+            return _json({"code": -1100, "msg": "Illegal characters found in a parameter."}, 400)
+        name = request.path.removeprefix(REST_PREFIX)
+        endpoint = REST.get((request.method, name)) if request.path.startswith(REST_PREFIX) else None
+        if name in GONE:
+            return _json({"code": -1000, "msg": "Gone: listenKeys ended on 2026-02-20."}, 410)
+        if endpoint is None:
+            return _json({"code": -1000, "msg": f"No such endpoint: {request.method} {request.path}"}, 404)
+        before = await self._misbehave(request, Phase.BEFORE)
+        if before is not None:
+            return _fault_answer(before)
+        # The raw path keeps the percent-encoding that the client signed.
+        query = request.raw_path.partition("?")[2]
+        answer, status, headers = self._execute(request, endpoint, query, body)
+        after = await self._misbehave(request, Phase.AFTER)
+        if after is not None:
+            return _fault_answer(after)
+        if self._take(request, FaultKind.DROP_ANSWER) is not None:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("fault drop_answer")
+        return _json(answer, status, headers)
+
+    def _execute(
+        self, request: web.Request, endpoint: Endpoint, query: str, body: str
+    ) -> tuple[Any, int, dict[str, str]]:
+        venue, address = self._venue, request.remote or ""
+        now_ms = venue.now_ms()
+        call: Call | None = None
+        headers: dict[str, str] = {}
+        try:
+            params = Params.from_request(query, body)
+            call = Call(params, request.method, request.path, now_ms)
+            weight = endpoint.cost(params)
+            venue.desk.limiter.charge(address, weight, now_ms)
+            if endpoint.signed:
+                account = account_of_key(venue.exchange, request.headers.get("X-MBX-APIKEY"))
+                check_signed(account, params, rest_payload(query, body), now_ms)
+                call.signed_by = account
+            answer = endpoint.handler(venue.desk, call)
+            if endpoint.free_on_success:
+                venue.desk.limiter.refund(address, weight, now_ms)
+            status = 200
+        except ExchangeError as error:
+            answer, status = {"code": error.code, "msg": error.message}, error.status
+            if error.retry_after_s is not None:
+                headers["Retry-After"] = str(error.retry_after_s)
+        venue.commit()
+        headers["X-MBX-USED-WEIGHT-1M"] = str(venue.desk.limiter.used_weight(address, now_ms))
+        if call is not None and call.signed_by is not None:
+            short, day = venue.desk.limiter.order_counts(call.account.account_id, now_ms)
+            headers["X-MBX-ORDER-COUNT-10S"] = str(short)
+            headers["X-MBX-ORDER-COUNT-1D"] = str(day)
+        return answer, status, headers
+
+    async def _misbehave(self, request: web.Request, phase: Phase) -> Fault | None:
+        """Sit out an armed delay; hand back an armed status."""
+        delay = self._take(request, FaultKind.DELAY_MS, phase)
+        if delay is not None:
+            await asyncio.sleep(delay.ms / 1000)
+        return self._take(request, FaultKind.STATUS, phase)
+
+    def _take(self, request: web.Request, kind: FaultKind, phase: Phase | None = None) -> Fault | None:
+        venue = self._venue
+        return venue.desk.faults.take(kind, request.method, request.path, venue.now_ms(), phase)
+
+
+def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(body), status=status, headers=headers, content_type="application/json"
+    )
+
+
+def _fault_answer(fault: Fault) -> web.Response:
+    headers = {"Retry-After": "1"} if fault.status in (418, 429) else None
+    return _json({"code": fault.code, "msg": fault.msg}, fault.status, headers)

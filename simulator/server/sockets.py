@@ -1,0 +1,158 @@
+"""WebSocket connections with bounded queues: a reader that does not keep up is cut off, nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from aiohttp import WSMsgType, web
+
+from simulator.clock import monotonic_seconds
+
+QUEUE_MESSAGES_MAX = 5_000
+PING_INTERVAL_SECONDS = 20.0
+PONG_WAIT_SECONDS = 60.0
+MESSAGE_BYTES_MAX = 1 << 20
+
+
+class Connection:
+    """One open socket. Sending only queues; a task of its own writes."""
+
+    def __init__(self, socket: web.WebSocketResponse, request: web.Request, path: str) -> None:
+        self.socket = socket
+        self.path = path
+        self.address = request.remote or ""
+        self.opened_at = monotonic_seconds()
+        self.last_pong_at = self.opened_at
+        self.last_ping_at = self.opened_at
+        self.on_close: list[Callable[[], None]] = []
+        self._transport = request.transport
+        self._queue: deque[tuple[WSMsgType, bytes]] = deque()
+        self._wake = asyncio.Event()
+        self._closing: tuple[int, str] | None = None
+
+    def send(self, message: bytes) -> None:
+        self._enqueue(WSMsgType.TEXT, message)
+
+    def pong(self, payload: bytes) -> None:
+        self._enqueue(WSMsgType.PONG, payload)
+
+    def ping(self, payload: bytes) -> None:
+        self.last_ping_at = monotonic_seconds()
+        self._enqueue(WSMsgType.PING, payload)
+
+    def close_soon(self, code: int, reason: str) -> None:
+        """Ask the writer to send a close frame; what is queued is dropped."""
+        self._closing = (code, reason)
+        self._queue.clear()
+        self._wake.set()
+
+    def abort(self) -> None:
+        """Cut the connection without a word."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def write_forever(self) -> None:
+        """Send what is queued, until the connection is closed."""
+        try:
+            while self._closing is None:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._queue and self._closing is None:
+                    kind, message = self._queue.popleft()
+                    await self.socket.send_frame(message, kind)
+            code, reason = self._closing
+            await self.socket.close(code=code, message=reason.encode())
+        except (ConnectionError, RuntimeError):
+            # The peer went away while we wrote; the reading side ends the connection.
+            self.abort()
+
+    def _enqueue(self, kind: WSMsgType, message: bytes) -> None:
+        if self._closing is not None:
+            return
+        if len(self._queue) >= QUEUE_MESSAGES_MAX:
+            self._queue.clear()
+            self.abort()
+            return
+        self._queue.append((kind, message))
+        self._wake.set()
+
+
+class Connections:
+    """All open sockets of a server."""
+
+    def __init__(self) -> None:
+        self._open: set[Connection] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def under(self, path: str) -> Iterable[Connection]:
+        """Connections whose path begins with `path`."""
+        return [connection for connection in self._open if connection.path.startswith(path)]
+
+    async def serve(
+        self,
+        request: web.Request,
+        path: str,
+        on_text: Callable[[Connection, str], None],
+        on_open: Callable[[Connection], None] | None = None,
+    ) -> web.WebSocketResponse:
+        """Run one connection until either side ends it. `on_text` must not block."""
+        socket = web.WebSocketResponse(
+            autoping=False, compress=False, max_msg_size=MESSAGE_BYTES_MAX, timeout=1.0
+        )
+        await socket.prepare(request)
+        connection = Connection(socket, request, path)
+        self._open.add(connection)
+        writer = asyncio.create_task(connection.write_forever())
+        try:
+            if on_open is not None:
+                on_open(connection)
+            async for message in socket:
+                self._receive(connection, message.type, message.data, on_text)
+        finally:
+            self._open.discard(connection)
+            writer.cancel()
+            for callback in connection.on_close:
+                callback()
+        return socket
+
+    def _receive(
+        self,
+        connection: Connection,
+        kind: WSMsgType,
+        data: str | bytes,
+        on_text: Callable[[Connection, str], None],
+    ) -> None:
+        if kind is WSMsgType.PING:
+            connection.pong(bytes(data) if isinstance(data, bytes | bytearray) else b"")
+        elif kind is WSMsgType.PONG:
+            connection.last_pong_at = monotonic_seconds()
+        elif kind is WSMsgType.TEXT and isinstance(data, str):
+            on_text(connection, data)
+        elif kind is WSMsgType.BINARY:
+            connection.close_soon(1003, "text frames only")
+
+    async def ping_forever(self) -> None:
+        """Ping each connection every 20 s and drop those that have not answered for 60 s."""
+        while True:
+            await asyncio.sleep(1.0)
+            now = monotonic_seconds()
+            for connection in list(self._open):
+                if now - connection.last_ping_at >= PING_INTERVAL_SECONDS:
+                    if now - max(connection.last_pong_at, connection.opened_at) >= PONG_WAIT_SECONDS:
+                        connection.abort()
+                        continue
+                    connection.ping(str(int(now * 1000)).encode())
+
+    async def close_all(self, code: int, reason: str, patience_seconds: float) -> None:
+        """Close every connection; those that do not answer in time are cut."""
+        for connection in list(self._open):
+            connection.close_soon(code, reason)
+        deadline = monotonic_seconds() + patience_seconds
+        while self._open and monotonic_seconds() < deadline:
+            await asyncio.sleep(0.02)
+        for connection in list(self._open):
+            connection.abort()

@@ -1,0 +1,205 @@
+"""One running exchange: engine, state file, clocks, open sockets; commits first, then tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulator.api.desk import Desk
+from simulator.api.limits import Limiter
+from simulator.clock import MarketClock, monotonic_seconds, system_now_ms
+from simulator.decimals import to_units
+from simulator.engine.contracts import OrderEvent
+from simulator.engine.exchange import Exchange
+from simulator.engine.instruments import GENERATED_SYMBOLS, KNOWN_INSTRUMENTS, Instrument, instrument_for
+from simulator.faults import FaultBook
+from simulator.market.candles import MINUTE_MS
+from simulator.market.recording import RecordingError, read_recording
+from simulator.market.sources import CandleSource, GeneratedSource, RecordedSource
+from simulator.market.tape import SymbolTape
+from simulator.server.market_streams import MarketStreams
+from simulator.server.sockets import Connections
+from simulator.server.user_streams import UserStreams
+from simulator.store import MarketPosition, Store
+
+GENERATED_HISTORY_MINUTES = 2 * 24 * 60
+REPLAY_HISTORY_CANDLES = 600
+SAVE_INTERVAL_SECONDS = 1.0
+
+
+@dataclass(slots=True, frozen=True)
+class VenueSettings:
+    """`speed` is market seconds per wall second; no `data` directory means that nothing is kept."""
+
+    seed: int = 7
+    replay: tuple[Path, ...] = ()
+    speed: float = 1.0
+    data: Path | None = None
+
+
+@dataclass(slots=True)
+class _Market:
+    """The instruments with their sources, and where a first start begins."""
+
+    instruments: list[Instrument]
+    sources: dict[str, CandleSource]
+    history_ms: int
+    start_ms: int
+    identity: str
+
+
+class Venue:
+    """Everything behind the servers. Raises RecordingError or StoreError when it cannot start."""
+
+    def __init__(
+        self,
+        settings: VenueSettings,
+        now_ms: Callable[[], int] = system_now_ms,
+        monotonic: Callable[[], float] = monotonic_seconds,
+    ) -> None:
+        self.settings = settings
+        self.now_ms = now_ms
+        self.store = Store(settings.data) if settings.data else None
+        position = self.store.market_position() if self.store else None
+        market = _replayed(settings) if settings.replay else _generated(settings, now_ms(), position)
+        start_ms = market.start_ms
+        paused = False
+        if position is not None and position.identity == market.identity:
+            start_ms, paused = max(position.market_ms, market.start_ms), position.paused
+        self.identity = market.identity
+        exchange = Exchange(market.instruments, _tapes(market, settings.seed), settings.seed)
+        if self.store:
+            self.store.restore(exchange)
+        self.desk = Desk(exchange, Limiter(), FaultBook())
+        self._catch_up(start_ms, paused)
+        self.clock = MarketClock(start_ms, settings.speed, monotonic)
+        if paused:
+            self.clock.set_paused(True)
+        self.connections = Connections()
+        self.market_streams = MarketStreams(exchange)
+        self.user_streams = UserStreams()
+        self._saved_at = monotonic()
+        self._monotonic = monotonic
+
+    @property
+    def exchange(self) -> Exchange:
+        return self.desk.exchange
+
+    @property
+    def ended(self) -> bool:
+        """Every tape is at its end: the market stands still."""
+        return self.exchange.next_market_ms() is None
+
+    def position(self) -> MarketPosition:
+        reached = max(tape.last_ms for tape in self.exchange.tapes.values())
+        market_ms = reached if self.ended else self.clock.now_ms()
+        return MarketPosition(self.identity, market_ms, self.clock.paused)
+
+    def commit(self) -> None:
+        """Save what the last command changed, then send its events."""
+        changes = self.exchange.take_changes()
+        if self.store and changes:
+            self.store.save(self.exchange, changes, self.position())
+        now_ms = self.now_ms()
+        for event in self.exchange.take_events():
+            if isinstance(event, OrderEvent) and event.trade and event.order.executed == event.trade.quantity:
+                # The first fill of an order gives its place in the unfilled-order count back.
+                self.desk.limiter.add_orders(event.account_id, -1, now_ms)
+            self.user_streams.publish(event, self.desk.faults, now_ms)
+
+    def run_market(self, steps_max: int) -> bool:
+        """Let the market catch up with its clock and publish what happened; False when it is still behind."""
+        target_ms = self.clock.now_ms()
+        steps = self.exchange.advance(target_ms, self.now_ms(), steps_max)
+        self.commit()
+        self.market_streams.publish(steps)
+        if self._monotonic() - self._saved_at >= SAVE_INTERVAL_SECONDS:
+            self.save_position()
+        return len(steps) < steps_max
+
+    def save_position(self) -> None:
+        """Commit where the market stands, and anything else not yet saved."""
+        self._saved_at = self._monotonic()
+        if self.store:
+            self.store.save(self.exchange, self.exchange.take_changes(), self.position())
+
+    def close(self) -> None:
+        self.save_position()
+        if self.store:
+            self.store.close()
+
+    def _catch_up(self, start_ms: int, paused: bool) -> None:
+        """Bring the tapes to `start_ms`. Orders on the book meet every tick only from then on, at first the
+        price of that moment: while the server was down nobody traded."""
+        now_ms = self.now_ms()
+        for tape in self.exchange.tapes.values():
+            tape.skip_to(start_ms)
+            self.exchange.apply_tick(tape.standing(), now_ms)
+        changes = self.exchange.take_changes()
+        self.exchange.take_events()
+        if self.store:
+            self.store.save(self.exchange, changes, MarketPosition(self.identity, start_ms, paused))
+
+
+def _generated(settings: VenueSettings, now_ms: int, position: MarketPosition | None) -> _Market:
+    instruments = [KNOWN_INSTRUMENTS[symbol] for symbol in GENERATED_SYMBOLS]
+    sources: dict[str, CandleSource] = {}
+    for instrument in instruments:
+        sources[instrument.symbol] = GeneratedSource(
+            settings.seed,
+            instrument.symbol,
+            reference_price=float(instrument.reference_price),
+            minute_volatility=instrument.minute_volatility,
+            minute_quote_volume=instrument.minute_quote_volume,
+            tick=to_units(instrument.tick_size),
+            step=to_units(instrument.step_size),
+        )
+    identity = f"generated:{settings.seed}"
+    start_ms = now_ms
+    # A market that runs faster than the wall goes on from where it stopped, maybe in the future; one at
+    # speed 1 follows the wall, and the minutes it missed are simply there.
+    if position is not None and position.identity == identity and settings.speed != 1:
+        start_ms = position.market_ms
+    elif position is not None and position.identity == identity:
+        start_ms = max(now_ms, position.market_ms)
+    history_ms = (start_ms // MINUTE_MS - GENERATED_HISTORY_MINUTES) * MINUTE_MS
+    return _Market(instruments, sources, history_ms, start_ms, identity)
+
+
+def _replayed(settings: VenueSettings) -> _Market:
+    instruments: list[Instrument] = []
+    sources: dict[str, CandleSource] = {}
+    digests: list[str] = []
+    starts: list[int] = []
+    firsts: list[int] = []
+    for path in settings.replay:
+        recording = read_recording(path)
+        if recording.symbol in sources:
+            raise RecordingError(f"{path}: {recording.symbol} is replayed from another file already")
+        try:
+            instruments.append(
+                instrument_for(recording.symbol, recording.price_decimals, recording.quantity_decimals)
+            )
+        except ValueError as error:
+            raise RecordingError(f"{path}: {error}") from None
+        digests.append(f"{recording.symbol}:{recording.digest}")
+        sources[recording.symbol] = RecordedSource(digests[-1], recording.candles)
+        history = min(REPLAY_HISTORY_CANDLES, len(recording.candles) // 2)
+        firsts.append(recording.candles[0].open_ms)
+        starts.append(recording.candles[history].open_ms)
+    return _Market(instruments, sources, min(firsts), max(starts), "replay:" + ",".join(sorted(digests)))
+
+
+def _tapes(market: _Market, seed: int) -> dict[str, SymbolTape]:
+    return {
+        instrument.symbol: SymbolTape(
+            instrument.symbol,
+            market.sources[instrument.symbol],
+            seed,
+            to_units(instrument.tick_size),
+            to_units(instrument.step_size),
+            market.history_ms,
+        )
+        for instrument in market.instruments
+    }

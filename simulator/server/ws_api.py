@@ -1,0 +1,185 @@
+"""The WS API at /ws-api/v3: the same endpoints as REST by method name, and user-data subscriptions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from simulator.api.desk import Call
+from simulator.api.endpoints import WS_API, Endpoint
+from simulator.api.limits import weight_limit_json
+from simulator.api.params import Params
+from simulator.api.security import account_of_key, check_signed
+from simulator.clock import system_now_ms
+from simulator.engine.contracts import Account
+from simulator.engine.errors import ExchangeError
+from simulator.faults import FaultKind, Phase
+from simulator.server.sockets import Connection
+from simulator.server.venue import Venue
+
+PATH = "/ws-api/v3"
+REQUEST_ID = re.compile(r"^[a-zA-Z0-9-_]{1,36}$")
+CONNECT_WEIGHT = 2
+SUBSCRIBE_WEIGHT = 2
+
+
+class WsApi:
+    """Answers requests of WS API connections. Requests of a connection are answered in order, except that
+    a delayed one (fault) does not hold up the next."""
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def receive(self, connection: Connection, text: str, return_limits: bool) -> None:
+        """One frame. Faults that wait run as a task of their own."""
+        request = _parse(text)
+        if isinstance(request, ExchangeError):
+            connection.send(msgspec.json.encode(_error(None, request)))
+            return
+        faults = self._venue.desk.faults
+        path = f"{PATH}/{request['method']}"
+        now_ms = self._venue.now_ms()
+        before = faults.take(FaultKind.DELAY_MS, "WS", path, now_ms, Phase.BEFORE)
+        after = faults.take(FaultKind.DELAY_MS, "WS", path, now_ms, Phase.AFTER)
+        if before is None and after is None:
+            self._reply(connection, self._answer(connection, request, return_limits))
+            return
+        waits = (before.ms if before else 0, after.ms if after else 0)
+        task = asyncio.create_task(self._answer_late(connection, request, return_limits, waits))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer_late(
+        self, connection: Connection, request: dict[str, Any], return_limits: bool, waits_ms: tuple[int, int]
+    ) -> None:
+        await asyncio.sleep(waits_ms[0] / 1000)
+        reply = self._answer(connection, request, return_limits)
+        await asyncio.sleep(waits_ms[1] / 1000)
+        self._reply(connection, reply)
+
+    @staticmethod
+    def _reply(connection: Connection, reply: dict[str, Any] | None) -> None:
+        if reply is None:
+            connection.abort()
+        else:
+            connection.send(msgspec.json.encode(reply))
+
+    def _answer(
+        self, connection: Connection, request: dict[str, Any], return_limits: bool
+    ) -> dict[str, Any] | None:
+        """The reply frame; None when a fault cuts the connection instead."""
+        venue = self._venue
+        now_ms = venue.now_ms()
+        path = f"{PATH}/{request['method']}"
+        values = request["params"]
+        if "returnRateLimits" in values:
+            return_limits = values["returnRateLimits"] in (True, "true")
+        fault = venue.desk.faults.take(FaultKind.STATUS, "WS", path, now_ms, Phase.BEFORE)
+        reply: dict[str, Any] = {"id": request["id"], "status": 200}
+        if fault is None:
+            try:
+                reply["result"] = self._execute(connection, request["method"], path, values, now_ms)
+            except ExchangeError as error:
+                reply = _error(request["id"], error)
+            venue.commit()
+            fault = venue.desk.faults.take(FaultKind.STATUS, "WS", path, now_ms, Phase.AFTER)
+        if fault is not None:
+            reply = _error(request["id"], ExchangeError(fault.code, fault.msg, fault.status))
+        if venue.desk.faults.take(FaultKind.DROP_ANSWER, "WS", path, now_ms) is not None:
+            return None
+        if return_limits:
+            used = venue.desk.limiter.used_weight(connection.address, now_ms)
+            reply["rateLimits"] = weight_limit_json(used)
+        return reply
+
+    def _execute(
+        self, connection: Connection, method: str, path: str, values: dict[str, Any], now_ms: int
+    ) -> Any:
+        params = Params.from_json(values)
+        name = method.removeprefix("v3/")
+        endpoint = WS_API.get(name)
+        if endpoint is not None:
+            return self._call_endpoint(connection, endpoint, Call(params, "WS", path, now_ms))
+        self._venue.desk.limiter.charge(connection.address, SUBSCRIBE_WEIGHT, now_ms)
+        match name:
+            case "userDataStream.subscribe.signature":
+                account = self._authenticate(params, now_ms)
+                return {"subscriptionId": self._venue.user_streams.subscribe(connection, account.account_id)}
+            case "userDataStream.unsubscribe":
+                self._venue.user_streams.unsubscribe(connection, params.integer("subscriptionId"))
+                return {}
+            case "session.status":
+                return _session_status(now_ms)
+            case "session.subscriptions":
+                ids = self._venue.user_streams.subscriptions(connection)
+                return [{"subscriptionId": number} for number in ids]
+            case "session.logon" | "userDataStream.subscribe":
+                # Only Ed25519 keys may log on, and every key here is HMAC.
+                raise ExchangeError(-4056, "HMAC_SHA256 API key is not supported.")
+            case "session.logout":
+                return _session_status(now_ms)
+        raise ExchangeError(
+            -1100, "Illegal characters found in parameter 'method'; legal range is a known method."
+        )
+
+    def _call_endpoint(self, connection: Connection, endpoint: Endpoint, call: Call) -> Any:
+        limiter = self._venue.desk.limiter
+        weight = endpoint.cost(call.params)
+        limiter.charge(connection.address, weight, call.now_ms)
+        if endpoint.signed:
+            call.signed_by = self._authenticate(call.params, call.now_ms)
+        result = endpoint.handler(self._venue.desk, call)
+        if endpoint.free_on_success:
+            limiter.refund(connection.address, weight, call.now_ms)
+        return result
+
+    def _authenticate(self, params: Params, now_ms: int) -> Account:
+        account = account_of_key(self._venue.exchange, params.text("apiKey"))
+        check_signed(account, params, params.signed_text(), now_ms)
+        return account
+
+
+def _parse(text: str) -> dict[str, Any] | ExchangeError:
+    """The request with `id`, `method` and `params`, or what is wrong with the frame."""
+    try:
+        # Numbers stay as they were written: they are part of what is signed.
+        frame = json.loads(text, parse_float=str)
+    except ValueError:
+        return ExchangeError(-1135, "Invalid JSON Request")
+    if not isinstance(frame, dict):
+        return ExchangeError(-1135, "Invalid JSON Request")
+    request_id = frame.get("id")
+    if isinstance(request_id, bool) or not isinstance(request_id, int | str | None):
+        return ExchangeError(-1135, "Invalid JSON Request: id must be a number, a string or null.")
+    if isinstance(request_id, str) and not REQUEST_ID.match(request_id):
+        return ExchangeError(
+            -1100, "Illegal characters found in parameter 'id'; legal range is '^[a-zA-Z0-9-_]{1,36}$'."
+        )
+    params = frame.get("params") or {}
+    if not isinstance(frame.get("method"), str) or not isinstance(params, dict):
+        return ExchangeError(-1135, "Invalid JSON Request: method must be a string and params an object.")
+    return {"id": request_id, "method": frame["method"], "params": params}
+
+
+def _error(request_id: Any, error: ExchangeError) -> dict[str, Any]:
+    body: dict[str, Any] = {"code": error.code, "msg": error.message}
+    if error.retry_after_s is not None:
+        now_ms = system_now_ms()
+        body["data"] = {"serverTime": now_ms, "retryAfter": now_ms + error.retry_after_s * 1000}
+    return {"id": request_id, "status": error.status, "error": body}
+
+
+def _session_status(now_ms: int) -> dict[str, Any]:
+    return {
+        "apiKey": None,
+        "authorizedSince": None,
+        "connectedSince": now_ms,
+        "returnRateLimits": True,
+        "serverTime": now_ms,
+        "userDataStream": False,
+    }
