@@ -1,0 +1,124 @@
+"""Servers in a thread of their own, so that blocking clients can be driven against real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import requests
+from aiohttp import web
+
+from simulator.server import VENUE, Venue, VenueSettings, make_app
+
+RECORDING = Path(__file__).resolve().parents[2] / "../shared/data/BTCUSDT-1m-2023-03-01_21.csv.gz"
+
+
+class Served:
+    """An application served on a free port by a thread with its own loop."""
+
+    def __init__(self, app: web.Application) -> None:
+        self.app = app
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def venue(self) -> Venue:
+        return self.app[VENUE]
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Run a function on the server's own thread and hand back its result."""
+
+        async def run() -> Any:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(10)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve())
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+
+class Trader:
+    """A hand-written client: signs and sends as the docs say, and shows the raw answer."""
+
+    def __init__(self, url: str, balances: dict[str, str]) -> None:
+        self.url = url
+        self.http = requests.Session()
+        self.http.trust_env = False
+        opened = self.http.post(f"{url}/sim/accounts", json={"balances": balances}, timeout=5)
+        assert opened.status_code == 200, opened.text
+        self.keys = opened.json()
+        self.api_key, self.secret = self.keys["apiKey"], self.keys["secretKey"]
+
+    def sign(self, payload: str) -> str:
+        return hmac.new(self.secret.encode(), payload.encode(), hashlib.sha256).hexdigest()
+
+    def get(self, path: str, **params: Any) -> requests.Response:
+        return self.http.get(f"{self.url}/api/v3/{path}", params=params, timeout=5)
+
+    def signed(self, method: str, path: str, **params: Any) -> requests.Response:
+        params.setdefault("timestamp", int(time.time() * 1000))
+        query = urlencode(params)
+        url = f"{self.url}/api/v3/{path}?{query}&signature={self.sign(query)}"
+        return self.http.request(method, url, headers={"X-MBX-APIKEY": self.api_key}, timeout=5)
+
+    def order(self, **params: Any) -> requests.Response:
+        return self.signed("POST", "order", **({"symbol": "BTCUSDT", "side": "BUY"} | params))
+
+    def last_price(self, symbol: str = "BTCUSDT") -> float:
+        return float(self.get("ticker/price", symbol=symbol).json()["price"])
+
+
+def poll(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """The first truthy answer of `condition`; fails after a deadline."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if answer := condition():
+            return answer
+        time.sleep(0.02)
+    raise AssertionError("the condition did not come true in time")
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    """A generated market, shared by a module's tests."""
+    server = Served(make_app(VenueSettings(seed=7)))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def trader(served: Served) -> Trader:
+    return Trader(served.url, {"USDT": "100000", "BTC": "1"})
