@@ -2,15 +2,16 @@
 
 Errors:
     RiskError
+    ├── LimitsMissing   no limits are on record: everything is refused
+    ├── NotAssessable   the proposal was judged or has ended before; it is not judged again
     ├── NotAuthorised   the binding gate refused; `verdict` holds every rule
     └── ControlRefused  the switch or the limits cannot be changed as asked
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
 
 from market.contracts import Quote, SymbolFilters
 from proposals.contracts import QuantisedOrder
@@ -20,8 +21,23 @@ class RiskError(Exception):
     """Base of this app's expected failures."""
 
 
+class LimitsMissing(RiskError):
+    """No limits are on record for the environment; nothing can be judged against them, so all is refused."""
+
+
+class NotAssessable(RiskError):
+    """The proposal is no longer `proposed`: another worker judged it, or it expired."""
+
+
 class ControlRefused(RiskError):
-    """The trading control or the limits cannot be changed as asked; nothing was changed."""
+    """The trading control or the limits cannot be changed as asked; nothing was changed.
+
+    `errors` names the fields that were wrong, for a form.
+    """
+
+    def __init__(self, message: str, errors: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.errors = errors or {}
 
 
 class TradingState(StrEnum):
@@ -108,7 +124,9 @@ class Portfolio:
     """What execution knows of the account, filled by execution.selectors.portfolio. None means unknown.
 
     `reserved_quote` / `reserved_base` are unknown, open and pending orders counted at their worst
-    (invariant 4), by symbol; free balances are the exchange's own free amounts.
+    (invariant 4), by symbol, without the proposal under judgement. `free_quote` and `free_base` (by symbol,
+    of its base asset) are the exchange's own free amounts. `pending_by_symbol` lists the sides of proposals
+    that wait or are approved and not claimed yet.
     """
 
     quote_asset: str
@@ -164,14 +182,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class GateInput:
-    """Everything the gate may look at, gathered before; None or a missing key means unknown, which denies."""
+    """Everything the gate may look at, gathered before; None or a missing key means unknown, which denies.
+
+    A binding run judges `order`, the one about to be sent, and holds it against `approved_order`, the one the
+    approval binds to. An advisory run has neither: it forms its order from the proposal's fields.
+    """
 
     now: datetime
     binding: bool
     trading_enabled: bool
     trading_state: TradingState | None
     stage_allows: bool
-    limits: Limits
+    limits: Limits | None
     portfolio: Portfolio
     filters: SymbolFilters | None
     quote: Quote | None
@@ -187,5 +209,5 @@ class GateInput:
     stop_price: Decimal | None
     target_price: Decimal | None
     confidence_pct: int | None
+    order: QuantisedOrder | None = None
     approved_order: QuantisedOrder | None = None
-    extra: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,73 @@
+"""What others may read of risk: limits in force and their history, the switch, whether trading is armed."""
+
+from datetime import datetime
+
+from django.conf import settings
+from django.db.models import QuerySet
+
+from market import selectors as market_selectors
+from risk.contracts import Limits, LimitsMissing, TradingState
+from risk.models import Assessment, RiskLimits, TradingControl
+from risk.rules.limits import LIMIT_NAMES
+from tradingbot.core.environments import Environment
+
+# live needs a passed and signed stage gate, and none can be on record yet.
+OPEN_STAGES = frozenset({Environment.SIMULATOR, Environment.TESTNET, Environment.DEMO})
+
+
+def stage_allows() -> bool:
+    """Whether orders are allowed in this environment at all (invariant 3)."""
+    return settings.TRADING_ENVIRONMENT in OPEN_STAGES
+
+
+def limits_history() -> QuerySet[RiskLimits]:
+    """All versions of the limits of this environment, the one in force first."""
+    return RiskLimits.objects.filter(environment=settings.TRADING_ENVIRONMENT).order_by("-version")
+
+
+def current_limits() -> Limits:
+    """The limits in force; raises LimitsMissing, which denies everything."""
+    row = limits_history().first()
+    if row is None:
+        raise LimitsMissing(f"no limits are on record for {settings.TRADING_ENVIRONMENT}")
+    return limits_of(row)
+
+
+def limits_of(row: RiskLimits) -> Limits:
+    """The limits that a row holds."""
+    values = {name: getattr(row, name) for name in LIMIT_NAMES}
+    return Limits(version=row.version, **values | {"allowed_symbols": tuple(row.allowed_symbols)})
+
+
+def control() -> TradingControl | None:
+    """The switch of this environment; None when it is not on record, which denies."""
+    return TradingControl.objects.filter(pk=settings.TRADING_ENVIRONMENT).first()
+
+
+def trading_state() -> TradingState | None:
+    """What the switch says; None when it cannot be read, which denies."""
+    row = control()
+    return TradingState(row.status) if row is not None and row.status in TradingState else None
+
+
+def assessments_of(proposal_id: object) -> QuerySet[Assessment]:
+    """All runs of the gate over a proposal, newest first."""
+    return Assessment.objects.filter(proposal_id=proposal_id).order_by("-id")
+
+
+def trading_armed(now: datetime) -> tuple[bool, list[str]]:
+    """Whether an entry could be ordered now, and if not, why not in words for a person."""
+    reasons: list[str] = []
+    if not settings.TRADING_ENABLED:
+        reasons.append("the setting TRADING_ENABLED is not true")
+    if not stage_allows():
+        reasons.append(f"no passed stage gate is on record for {settings.TRADING_ENVIRONMENT}")
+    state = trading_state()
+    if state is None:
+        reasons.append("the trading control cannot be read")
+    elif state is not TradingState.ACTIVE:
+        reasons.append(f"the trading control is {state}")
+    if not limits_history().exists():
+        reasons.append("no risk limits are on record")
+    reasons.extend(f"stream {stale}" for stale in market_selectors.stale_feeds(now))
+    return not reasons, reasons

@@ -1,0 +1,94 @@
+"""The switch: HALTED, REDUCING, ACTIVE. Any operator may halt in one step; arming needs a reason."""
+
+from datetime import datetime
+
+from django.conf import settings
+from django.db import transaction
+
+from proposals import services as proposals_services
+from risk import selectors
+from risk.contracts import ControlRefused, TradingState
+from risk.models import TradingControl
+from tradingbot.core import alerts
+from tradingbot.core.transitions import transition
+
+REASON_LENGTH_MAX = 300
+_WORDS = {
+    TradingState.HALTED: "Trading is halted: nothing is ordered",
+    TradingState.REDUCING: "Trading is reducing: only exits are ordered",
+    TradingState.ACTIVE: "Trading is armed: approved proposals are ordered",
+}
+
+
+@transaction.atomic
+def set_trading_state(
+    *, state: TradingState, actor: str, reason: str, now: datetime, version: int | None = None
+) -> TradingControl:
+    """Move the switch of this environment, with audit row and alert.
+
+    `version` is the one that the person saw; another one on record refuses. Raises ControlRefused when the
+    reason is missing, the stage is not passed, or the switch stands there already.
+    """
+    row = _locked_control()
+    if version is not None and version != row.version:
+        raise ControlRefused(
+            f"{row.changed_by or 'somebody'} has set the trading control to {row.status} meanwhile. "
+            "Look at it again before you change it."
+        )
+    if row.status == state:
+        raise ControlRefused(f"The trading control is {state} already.", {"status": "is so already"})
+    if state is not TradingState.HALTED:
+        _check_arming(reason)
+    _move(row, state, actor=actor, reason=reason, now=now)
+    return row
+
+
+@transaction.atomic
+def halt(*, actor: str, reason: str, now: datetime) -> TradingControl:
+    """Stop all ordering, whatever the present state; then cancel what waits for approval or for its order.
+
+    Halted twice is halted. The switch is committed by itself and first: the cancelling comes after the
+    commit, so that no lock on a proposal can hold the halt up, and a repeated halt repeats it.
+    """
+    row = _locked_control()
+    if row.status != TradingState.HALTED:
+        _move(row, TradingState.HALTED, actor=actor, reason=reason, now=now)
+
+    def cancel() -> None:
+        proposals_services.cancel_pending(actor=actor, reason=f"trading halted: {reason}", now=now)
+
+    transaction.on_commit(cancel, robust=True)
+    return row
+
+
+def _locked_control() -> TradingControl:
+    """The switch's row, locked: a change of it and a claim on a proposal exclude each other."""
+    row = TradingControl.objects.select_for_update().filter(pk=settings.TRADING_ENVIRONMENT).first()
+    if row is None:
+        raise ControlRefused(
+            f"There is no trading control on record for {settings.TRADING_ENVIRONMENT}. Run the migrations."
+        )
+    return row
+
+
+def _check_arming(reason: str) -> None:
+    if not reason.strip():
+        raise ControlRefused("Arming needs a reason.", {"reason": "say why trading is armed"})
+    if not selectors.stage_allows():
+        raise ControlRefused(
+            f"{settings.TRADING_ENVIRONMENT} cannot be armed: no passed stage gate is on record.",
+            {"status": "no passed stage gate is on record"},
+        )
+
+
+def _move(row: TradingControl, state: TradingState, *, actor: str, reason: str, now: datetime) -> None:
+    reason = reason.strip()[:REASON_LENGTH_MAX] or "no reason given"
+    transition(row, to=state, actor=actor, now=now, reason=reason, changed_at=now, changed_by=actor)
+    alerts.raise_alert(
+        kind="trading_control",
+        severity="high" if state is TradingState.HALTED else "info",
+        subject=f"control:{row.pk}",
+        title=_WORDS[state],
+        detail=f"{actor}: {reason}",
+        now=now,
+    )
