@@ -26,7 +26,7 @@ class Answers(BaseHTTPRequestHandler):
             known = self.accounts.exists() and self.accounts.read_text() == self.headers["X-MBX-APIKEY"]
             self._answer(*((200, {}) if known else (401, {"code": -2015})))
         else:
-            self._answer(200, {"serverTime": 1})
+            self._answer(200, {"serverTime": 1, "symbols": [{"symbol": "BTCUSDT"}]})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -58,6 +58,8 @@ def worker() -> None:
     behaviour = os.environ.get("STANDIN_WORKER")
     if behaviour == "falls":
         print("no broker", flush=True)
+        sys.exit(3)
+    if behaviour == "falls silently":
         sys.exit(3)
     if behaviour == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -283,3 +283,21 @@ def test_folder_that_cannot_be_written_gives_one_line(launch: Launch, folder: st
     assert launcher.ends() == 1
     assert len(launcher.output) == 1
     assert f"{folder} cannot be written" in launcher.output[0]
+
+
+def test_bot_trades_what_the_simulator_trades(launch: Launch) -> None:
+    launcher = launch()
+
+    launcher.says("ready")
+
+    assert "SYMBOLS=BTCUSDT" in Path(f"/proc/{launcher.children()['worker']}/environ").read_text().split("\0")
+
+
+def test_last_words_of_a_child_do_not_come_from_an_earlier_run(launch: Launch) -> None:
+    first = launch(STANDIN_WORKER="falls", STANDIN_READY="503")
+    first.ends()
+
+    second = launch(STANDIN_WORKER="falls silently", STANDIN_READY="503")
+
+    assert second.ends() == 1
+    assert "worker ended while starting (exit code 3): it said nothing" in second.output[-1]

@@ -170,7 +170,7 @@ class PostgresServer:
             if self._answers():
                 self._ensure_database()
                 return self.child
-        raise LauncherError(f"PostgreSQL does not start: {processes.last_lines(self.log)} (log: {self.log})")
+        raise LauncherError(f"PostgreSQL does not start: {self._complaint()} (log: {self.log})")
 
     def _spawn(self) -> Child:
         settings = SERVER_SETTINGS | (DURABLE if self.durable else THROWAWAY)
@@ -219,7 +219,7 @@ class PostgresServer:
                 **processes.as_account(self.account),
             )
         if made.returncode != 0:
-            last = processes.last_lines(self.log)
+            last = processes.last_words(self.log)
             raise LauncherError(f"initdb of PostgreSQL failed in {self.home}: {last} (log: {self.log})")
         fresh.rename(self.data)
 
@@ -241,6 +241,11 @@ class PostgresServer:
                 return
             while processes.start_time(pid) is not None and time.monotonic() < deadline:
                 self.pause(processes.POLL_SECONDS)
+
+    def _complaint(self) -> str:
+        """The newest FATAL line of the log: what follows it says only that the server went down."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((line for line in reversed(lines) if "FATAL" in line), processes.last_words(self.log))
 
     def _answers(self) -> bool:
         """Wait for `SELECT 1`; False when the server ended instead."""

@@ -42,6 +42,7 @@ class Child:
     popen: "subprocess.Popen[bytes]"
     log: Path
     stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)
+    log_start: int = 0  # where this child's own words begin in the log, in bytes
 
     @property
     def pid(self) -> int:
@@ -92,6 +93,7 @@ def spawn(
     dies. Raises LauncherError when the program cannot be started.
     """
     with log.open("ab") as output:
+        log_start = output.tell()
         try:
             popen = subprocess.Popen(
                 list(command),
@@ -107,7 +109,7 @@ def spawn(
             )
         except OSError as error:
             raise LauncherError(f"{name} cannot be started: {command[0]}: {error.strerror}.") from error
-    return Child(name, popen, log, stop_signals)
+    return Child(name, popen, log, stop_signals, log_start)
 
 
 def as_account(account: Account | None) -> dict[str, Any]:
@@ -170,9 +172,12 @@ def rotate(log: Path) -> None:
         log.replace(log.with_name(log.name + ".1"))
 
 
-def last_lines(log: Path, count: int = 3) -> str:
-    """The end of a log, on one line, for an error message."""
-    if not log.exists():
-        return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return " | ".join(line.strip() for line in lines[-count:] if line.strip())
+def last_words(log: Path, start: int = 0) -> str:
+    """The last line that a child wrote from byte `start` on, with its continuation lines, on one line."""
+    lines = log.read_bytes()[start:].decode(errors="replace").splitlines() if log.exists() else []
+    words: list[str] = []
+    for line in reversed([line for line in lines if line.strip()]):
+        words.insert(0, line.strip())
+        if not line[0].isspace():
+            break
+    return " ".join(words) or "it said nothing"

@@ -89,7 +89,7 @@ class RedisServer:
             if self._answers():
                 return self.child
             self.pause(processes.POLL_SECONDS / 5)
-        raise LauncherError(f"Redis does not start: {processes.last_lines(self.log)} (log: {self.log})")
+        raise LauncherError(f"Redis does not start: {processes.last_words(self.log)} (log: {self.log})")
 
     def _command(self) -> list[str]:
         command = [

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tradingbot.launcher import options as options_module
-from tradingbot.launcher import places, processes, simulator_account
+from tradingbot.launcher import places, processes, simulator_client
 from tradingbot.launcher.errors import LauncherError, StopRequested
 from tradingbot.launcher.options import HOST, Options
 from tradingbot.launcher.postgres_server import PostgresServer
@@ -66,7 +66,9 @@ def _start(stack: Stack, options: Options, supervisor: Supervisor, stop_signal: 
         url = process.ready_url.format(**words)
         supervisor.wait_for(process.name, url, OUTSIDE_SECONDS_MAX, lambda status: status < _HTTP_ERROR)
     if options.runs_simulator:
-        simulator_account.ensure(options.data, options.simulator_url)
+        simulator_client.ensure_account(options.data, options.simulator_url)
+        if not env.get("SYMBOLS", "").strip():
+            env["SYMBOLS"] = ",".join(simulator_client.symbols(options.simulator_url))
     say(f"starting {', '.join(process.name for process in stack.processes)}")
     for process in stack.processes:
         supervisor.add(_starter(process, words, env, options.logs))
@@ -121,7 +123,7 @@ def child_env(options: Options) -> dict[str, str]:
     if not any(env.get(name, "").strip() for name in ("SECRET_KEY", "SECRET_KEY_FILE")):
         env["SECRET_KEY_FILE"] = str(options.data / "secret_key")
     if options.runs_simulator:
-        env |= {"SIMULATOR_URL": options.simulator_url} | simulator_account.key_files(options.data)
+        env |= {"SIMULATOR_URL": options.simulator_url} | simulator_client.key_files(options.data)
     for name in ("NO_PROXY", "no_proxy"):  # simulator and stand-in are on loopback, whatever proxy is set
         env[name] = ",".join(filter(None, [env.get(name, ""), HOST, "localhost"]))
     return env

@@ -14,7 +14,7 @@ from pathlib import Path
 from tradingbot.launcher import processes
 from tradingbot.launcher.errors import LauncherError, StopRequested
 from tradingbot.launcher.processes import Child
-from tradingbot.launcher.simulator_account import ask
+from tradingbot.launcher.simulator_client import ask
 
 RESTARTS_PER_MINUTE_MAX = 5
 BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0)
@@ -173,9 +173,8 @@ def _row(child: Child) -> dict[str, object]:
 
 
 def _story(child: Child, what: str) -> str:
-    return (
-        f"{child.name} {what} ({child.how_it_ended()}): {processes.last_lines(child.log)} (log: {child.log})"
-    )
+    words = processes.last_words(child.log, child.log_start)
+    return f"{child.name} {what} ({child.how_it_ended()}): {words} (log: {child.log})"
 
 
 def end_leftovers(record: Path, pause: Callable[[float], None]) -> int:

@@ -1,4 +1,4 @@
-"""The bot's account at the exchange simulator: opened once, its key kept in files like any other key."""
+"""What the launcher asks of the exchange simulator: the bot's account, opened once, and which symbols it trades."""
 
 import hashlib
 import hmac
@@ -59,7 +59,7 @@ def key_files(data: Path) -> dict[str, str]:
     }
 
 
-def ensure(data: Path, simulator_url: str) -> None:
+def ensure_account(data: Path, simulator_url: str) -> None:
     """Open the account on the first run; later make sure that the simulator still knows its key.
 
     A key it no longer knows is refused, not replaced: the books in Postgres belong to the old account.
@@ -76,6 +76,15 @@ def ensure(data: Path, simulator_url: str) -> None:
         raise LauncherError(f"The simulator opened no account: {shown}.")
     places.write_secret(secret_file, str(opened["secretKey"]))
     places.write_secret(key_file, str(opened["apiKey"]))
+
+
+def symbols(simulator_url: str) -> list[str]:
+    """What the simulator trades: its own market's symbols, or those of the recording it replays."""
+    answer = ask(f"{simulator_url}/api/v3/exchangeInfo")
+    info = answer.json() if answer is not None else None
+    if not isinstance(info, dict) or not info.get("symbols"):
+        raise LauncherError(f"The simulator at {simulator_url} does not say what it trades: see its log.")
+    return [str(row["symbol"]) for row in info["symbols"]]
 
 
 def _check(key: str, secret: str, data: Path, simulator_url: str) -> None:
