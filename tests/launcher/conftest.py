@@ -94,13 +94,29 @@ class Launcher:
         return self.ends()
 
 
+def open_to_postgres(folder: Path) -> Path:
+    """Let PostgreSQL's own account pass through a folder that pytest keeps to itself, when the tests run as root."""
+    if os.geteuid() == 0:
+        for closed in (folder, *list(folder.parents)[:2]):
+            closed.chmod(0o755)
+    return folder
+
+
+def end(launcher: Launcher) -> None:
+    """Stop a launcher that still runs, whatever it takes."""
+    if launcher.popen.poll() is not None:
+        return
+    launcher.popen.send_signal(signal.SIGTERM)
+    try:
+        launcher.popen.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        launcher.popen.kill()
+
+
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """A temporary folder that PostgreSQL's own account may pass through when the tests run as root."""
-    if os.geteuid() == 0:  # pytest keeps its folders to itself
-        for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-            folder.chmod(0o755)
-    return tmp_path
+    """A temporary folder for a server's data."""
+    return open_to_postgres(tmp_path)
 
 
 @pytest.fixture
@@ -114,9 +130,13 @@ def launch(base: Path) -> Iterator[Callable[..., Launcher]]:
 
     yield start
     for launcher in started:
-        if launcher.popen.poll() is None:
-            launcher.popen.send_signal(signal.SIGTERM)
-            try:
-                launcher.popen.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                launcher.popen.kill()
+        end(launcher)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """A launcher that has said `ready`, for tests that only look at it."""
+    launcher = Launcher(open_to_postgres(tmp_path_factory.mktemp("running")), SIMULATOR_PORT="9302")
+    launcher.says("ready")
+    yield launcher
+    end(launcher)

@@ -30,10 +30,8 @@ def answers(launcher: Launcher) -> bool:
     return True
 
 
-def test_fresh_folder_comes_to_ready_with_address_user_and_password(launch: Launch) -> None:
-    launcher = launch()
-
-    line = launcher.says("ready")
+def test_fresh_folder_comes_to_ready_with_address_user_and_password(running: Launcher) -> None:
+    line = running.says("ready")
 
     assert re.fullmatch(r"ready http://127\.0\.0\.1:83\d\d  user operator  password \S{12,}", line)
 
@@ -64,24 +62,19 @@ def test_second_run_continues_with_the_same_data_and_password(launch: Launch) ->
         connection.execute("SELECT value FROM kept")
 
 
-def test_files_that_hold_secrets_are_readable_by_their_owner_only(launch: Launch) -> None:
-    launcher = launch()
-
-    launcher.says("ready")
-
+def test_files_that_hold_secrets_are_readable_by_their_owner_only(running: Launcher) -> None:
     for name in ("secret_key", "operator_password", "keys/simulator.key", "keys/simulator.secret"):
-        assert (launcher.data / name).stat().st_mode & 0o777 == 0o600
+        assert (running.data / name).stat().st_mode & 0o777 == 0o600
 
 
-def test_second_launcher_in_the_same_folder_is_refused_with_the_pid_of_the_first(launch: Launch) -> None:
-    first = launch()
-    first.says("ready")
-
-    second = launch()
+def test_second_launcher_in_the_same_folder_is_refused_with_the_pid_of_the_first(
+    running: Launcher, launch: Launch
+) -> None:
+    second = launch(DATA_DIR=str(running.data))
 
     assert second.ends() == 1
-    assert f"pid {first.popen.pid}" in second.output[-1]
-    assert first.popen.poll() is None
+    assert f"pid {running.popen.pid}" in second.output[-1]
+    assert running.popen.poll() is None
 
 
 def test_killed_launcher_leaves_nothing_running_and_the_next_one_recovers(launch: Launch) -> None:
@@ -285,12 +278,10 @@ def test_folder_that_cannot_be_written_gives_one_line(launch: Launch, folder: st
     assert f"{folder} cannot be written" in launcher.output[0]
 
 
-def test_bot_trades_what_the_simulator_trades(launch: Launch) -> None:
-    launcher = launch()
+def test_bot_trades_what_the_simulator_trades(running: Launcher) -> None:
+    environment = Path(f"/proc/{running.children()['worker']}/environ").read_text().split("\0")
 
-    launcher.says("ready")
-
-    assert "SYMBOLS=BTCUSDT" in Path(f"/proc/{launcher.children()['worker']}/environ").read_text().split("\0")
+    assert "SYMBOLS=BTCUSDT" in environment
 
 
 def test_last_words_of_a_child_do_not_come_from_an_earlier_run(launch: Launch) -> None:

@@ -18,7 +18,7 @@ from tradingbot.launcher.simulator_client import ask
 
 RESTARTS_PER_MINUTE_MAX = 5
 BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0)
-LEFTOVER_SECONDS_MAX = 5
+LEFTOVER_SECONDS_MAX = 3
 POLL_SECONDS = 0.1
 
 
