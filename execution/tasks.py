@@ -14,6 +14,7 @@ from execution.contracts import QueryFailed
 from proposals import selectors as proposals
 from proposals.contracts import DecisionRefused
 from risk import services as risk
+from risk.contracts import NotAssessable
 from tradingbot.core.clock import now
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,10 @@ def assess_proposals(**_: Any) -> None:
     """Run the gate over every proposal that waits for it."""
     for proposal_id in proposals.proposals_to_assess(BATCH):
         books = selectors.portfolio(now=now(), excluding=proposal_id)
-        risk.assess_proposal(proposal_id=proposal_id, portfolio=books, now=now())
+        try:
+            risk.assess_proposal(proposal_id=proposal_id, portfolio=books, now=now())
+        except (NotAssessable, DecisionRefused) as refusal:
+            logger.info("not assessed", extra={"proposal": str(proposal_id), "reason": str(refusal)})
 
 
 @shared_task

@@ -8,6 +8,8 @@ import redis
 from django.conf import settings
 from django.db import connection
 
+from tests.exchange import SimulatedExchange
+
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
@@ -32,3 +34,12 @@ def redis_server() -> Iterator[redis.Redis]:
     yield client
     client.flushdb()
     client.close()
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[SimulatedExchange]:
+    """The exchange as a process of its own, for all tests of the session."""
+    exchange = SimulatedExchange(settings.SIMULATOR_URL)
+    exchange.start()
+    yield exchange
+    exchange.stop()

@@ -9,8 +9,9 @@ from django.db import transaction
 from execution import rules, selectors
 from execution.contracts import OrderStatus
 from execution.models import Account, ExecutionIntent, Order
+from proposals import selectors as proposal_selectors
 from proposals import services as proposals
-from proposals.contracts import OrderType, QuantisedOrder, Side, TimeInForce
+from proposals.contracts import Side
 from proposals.models import Proposal
 from risk import selectors as risk_selectors
 from risk import services as risk
@@ -59,28 +60,12 @@ def claim_proposal(*, proposal_id: UUID, actor: str, now: datetime, recv_window_
 def _refusal_of_gate(proposal: Proposal, now: datetime) -> str:
     books = selectors.portfolio(now=now, excluding=proposal.pk)
     try:
-        risk.authorise_order(proposal=proposal, order=order_of(proposal), portfolio=books, now=now)
+        risk.authorise_order(
+            proposal=proposal, order=proposal_selectors.order_of(proposal), portfolio=books, now=now
+        )
     except NotAuthorised as error:
         return str(error)
     return ""
-
-
-def order_of(proposal: Proposal) -> QuantisedOrder:
-    """The order that the proposal's approval is bound to."""
-    return QuantisedOrder(
-        symbol=proposal.symbol,
-        side=Side(proposal.side),
-        order_type=OrderType(proposal.order_type),
-        time_in_force=TimeInForce(proposal.time_in_force) if proposal.time_in_force else None,
-        quantity=proposal.quantity,
-        price=proposal.price,
-        stop_price=proposal.stop_price,
-        target_price=proposal.target_price,
-        reference_price=proposal.reference_price,
-        worst_price=proposal.worst_price,
-        notional_quote=proposal.notional_quote,
-        fee_quote=proposal.fee_quote,
-    )
 
 
 def _create_intent(

@@ -50,19 +50,24 @@ def send_order(*, order_id: UUID, now: datetime) -> OrderStatus:
     order = Order.objects.select_related("intent").get(pk=order_id)
     if order.status != OrderStatus.INTENT:
         return OrderStatus(order.status)
-    request = OrderRequest(
-        symbol=order.symbol,
-        client_order_id=order.client_order_id,
-        parameters=rules.order_parameters(order.intent),
-        timestamp_ms=order.intent.timestamp_ms,
-        recv_window_ms=order.intent.recv_window_ms,
-    )
+    request = request_of(order)
     try:
         _begin(order, request, now)
     except StaleState:
         order.refresh_from_db()
         return OrderStatus(order.status)
     return _send(order, request)
+
+
+def request_of(order: Order) -> OrderRequest:
+    """What is sent for an order: wholly determined by its committed intent."""
+    return OrderRequest(
+        symbol=order.symbol,
+        client_order_id=order.client_order_id,
+        parameters=rules.order_parameters(order.intent),
+        timestamp_ms=order.intent.timestamp_ms,
+        recv_window_ms=order.intent.recv_window_ms,
+    )
 
 
 def _begin(order: Order, request: OrderRequest, now: datetime) -> None:
