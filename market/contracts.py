@@ -4,7 +4,8 @@ Errors:
     MarketError
     ├── StaleData          an input of a snapshot is missing, old or warming up
     ├── UnknownInstrument  the exchange does not list the symbol, or we never asked
-    └── MalformedFrame     a message or reply is not of the shape the exchange documents
+    ├── MalformedFrame     a message or reply is not of the shape the exchange documents
+    └── ExchangeUnavailable  a public request got no usable answer (network, HTTP error, refusal)
 """
 
 from dataclasses import dataclass, field
@@ -30,6 +31,14 @@ class MalformedFrame(MarketError):
     """A message or a reply is not of the shape the exchange documents."""
 
 
+class ExchangeUnavailable(MarketError):
+    """A public request got no usable answer; `code` is the exchange's own when it gave one."""
+
+    def __init__(self, message: str, *, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Interval(StrEnum):
     M1 = "1m"
     M5 = "5m"
@@ -42,6 +51,10 @@ class Interval(StrEnum):
     def milliseconds(self) -> int:
         """Length of the interval in milliseconds."""
         return {"m": 60_000, "h": 3_600_000, "d": 86_400_000}[self.value[-1]] * int(self.value[:-1])
+
+
+# Kept from the 1m candles, so that all intervals agree with each other.
+DERIVED_INTERVALS = (Interval.M5, Interval.M15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,42 @@ class Quote:
     def spread_bps(self) -> Decimal:
         """Spread in basis points of the mid price."""
         return (self.ask - self.bid) / self.mid * 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFrame:
+    """A raw user-data event as it came; `received_at` is our clock."""
+
+    event_type: str
+    event_time: datetime
+    received_at: datetime
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The right to write for the streams: the lease's name and the number under which we hold it."""
+
+    lease: str
+    number: int
+
+
+class Stream(StrEnum):
+    """The two streams of an environment; the names of their FeedState rows."""
+
+    MARKET = "market"
+    ACCOUNT = "account"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """What the supervisor knows of one stream right now; written to FeedState."""
+
+    stream: Stream
+    connected: bool
+    last_message_at: datetime | None
+    resynced_at: datetime | None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

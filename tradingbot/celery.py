@@ -24,6 +24,5 @@ def _configure_logging(**_: Any) -> None:
 
 
 if os.environ.get("TRADINGBOT_STREAMS"):
-    from market.bootstep import StreamSupervisor
-
-    app.steps["worker"].add(StreamSupervisor)
+    # By name, so that core.announce, which needs this app, does not import market through it.
+    app.steps["worker"].add("market.bootstep:StreamSupervisor")

@@ -1,0 +1,52 @@
+"""Writer of the latest quotes to Redis: short time-outs, failures counted and otherwise ignored."""
+
+import logging
+from collections.abc import Sequence
+
+from django.conf import settings
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from market.contracts import Quote
+from market.selectors import quotes
+from tradingbot.core.clock import monotonic_seconds
+
+logger = logging.getLogger(__name__)
+TIMEOUT_SECONDS = 0.25
+PAUSE_AFTER_FAILURE_SECONDS = 1.0
+
+
+class QuoteCache:
+    """Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._redis: Redis = Redis.from_url(
+            settings.REDIS_URL,
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            max_connections=2,
+        )
+        self._paused_until = 0.0
+        self.failures = 0
+
+    async def put(self, changed: Sequence[Quote]) -> bool:
+        """Write them in one round trip; False when that failed or writing pauses after a failure."""
+        if monotonic_seconds() < self._paused_until:
+            return False
+        pipeline = self._redis.pipeline(transaction=False)
+        for quote in changed:
+            pipeline.hset(quotes.quote_key(quote.symbol), mapping=quotes.to_cache(quote))
+        try:
+            await pipeline.execute()
+        except (RedisError, OSError) as error:
+            self.failures += 1
+            self._paused_until = monotonic_seconds() + PAUSE_AFTER_FAILURE_SECONDS
+            logger.warning(
+                "quotes not cached", extra={"error": type(error).__name__, "failures": self.failures}
+            )
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._redis.aclose()

@@ -1,0 +1,45 @@
+"""Pure verbs of market data: parse what the exchange sends, derive, compute, compose."""
+
+from market.rules.candles import bucket_start, derive, first_hole, length
+from market.rules.filters import parse_filters
+from market.rules.frames import (
+    SHUTDOWN,
+    BookTicker,
+    ControlReply,
+    Envelope,
+    Kline,
+    Reply,
+    ServerShutdown,
+    parse_account_event,
+    parse_kline_row,
+    parse_reply,
+    parse_stream_frame,
+    quote_from_ticker,
+)
+from market.rules.indicators import INDICATOR_VERSION, WINDOW_CANDLES, compute_facts
+from market.rules.snapshots import compose_snapshot, snapshot_payload
+
+__all__ = [
+    "INDICATOR_VERSION",
+    "SHUTDOWN",
+    "WINDOW_CANDLES",
+    "BookTicker",
+    "ControlReply",
+    "Envelope",
+    "Kline",
+    "Reply",
+    "ServerShutdown",
+    "bucket_start",
+    "compose_snapshot",
+    "compute_facts",
+    "derive",
+    "first_hole",
+    "length",
+    "parse_account_event",
+    "parse_filters",
+    "parse_kline_row",
+    "parse_reply",
+    "parse_stream_frame",
+    "quote_from_ticker",
+    "snapshot_payload",
+]

@@ -1,0 +1,55 @@
+"""Stored candles as contracts."""
+
+from datetime import datetime
+
+from django.conf import settings
+from django.db.models import QuerySet
+
+from market import contracts, models
+from market.contracts import Interval
+
+
+def closed_candles(symbol: str, interval: Interval, limit: int) -> list[contracts.Candle]:
+    """The last `limit` closed candles, oldest first; there may be holes between them."""
+    newest_first = _rows(symbol, interval).order_by("-open_time")[:limit]
+    return [_to_contract(row) for row in reversed(newest_first)]
+
+
+def last_closed(symbol: str, interval: Interval) -> contracts.Candle | None:
+    """The newest closed candle, or None when none is stored."""
+    row = _rows(symbol, interval).order_by("-open_time").first()
+    return _to_contract(row) if row else None
+
+
+def received_at(symbol: str, interval: Interval) -> datetime | None:
+    """When, by our clock, the newest closed candle was stored."""
+    times = _rows(symbol, interval).order_by("-open_time").values_list("received_at", flat=True)
+    return times.first()
+
+
+def minutes_between(symbol: str, start: datetime, end: datetime) -> list[contracts.Candle]:
+    """Stored 1m candles with `start` <= open time < `end`, oldest first."""
+    rows = _rows(symbol, Interval.M1).filter(open_time__gte=start, open_time__lt=end)
+    return [_to_contract(row) for row in rows.order_by("open_time")]
+
+
+def _rows(symbol: str, interval: Interval) -> QuerySet[models.Candle]:
+    return models.Candle.objects.filter(
+        environment=settings.TRADING_ENVIRONMENT, symbol=symbol, interval=interval
+    )
+
+
+def _to_contract(row: models.Candle) -> contracts.Candle:
+    return contracts.Candle(
+        symbol=row.symbol,
+        interval=Interval(row.interval),
+        open_time=row.open_time,
+        close_time=row.close_time,
+        open=row.open,
+        high=row.high,
+        low=row.low,
+        close=row.close,
+        volume=row.volume,
+        quote_volume=row.quote_volume,
+        trade_count=row.trade_count,
+    )

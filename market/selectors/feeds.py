@@ -1,0 +1,42 @@
+"""How the two streams do. Whatever cannot be seen to be well is stale (invariant 14)."""
+
+from datetime import datetime
+
+from django.conf import settings
+
+from market.contracts import FeedHealth, Stream
+from market.models import FeedState
+
+# The market is never silent for long; the account stream is kept alive by our own request every 10 s.
+STALE_AFTER_SECONDS = {Stream.MARKET: 5.0, Stream.ACCOUNT: 30.0}
+
+
+def feed_health(now: datetime) -> list[FeedHealth]:
+    """The health of the market and the account stream, by receive time."""
+    rows = {r.stream: r for r in FeedState.objects.filter(environment=settings.TRADING_ENVIRONMENT)}
+    return [_judge(stream, rows.get(stream), now) for stream in Stream]
+
+
+def stale_feeds(now: datetime) -> tuple[str, ...]:
+    """`stream: reason` of each stream that is stale; empty when both are well."""
+    return tuple(f"{h.stream}: {h.reason}" for h in feed_health(now) if h.stale)
+
+
+def _judge(stream: Stream, row: FeedState | None, now: datetime) -> FeedHealth:
+    if row is None:
+        return FeedHealth(stream, connected=False, age_seconds=None, stale=True, reason="never started")
+    age = (now - row.last_message_at).total_seconds() if row.last_message_at else None
+    reason = _reason(row, age, STALE_AFTER_SECONDS[stream])
+    return FeedHealth(stream, row.connected, age, stale=bool(reason), reason=reason)
+
+
+def _reason(row: FeedState, age: float | None, limit: float) -> str:
+    if not row.connected:
+        return f"not connected ({row.detail})" if row.detail else "not connected"
+    if row.resynced_at is None:
+        return "connected, and what was missed is still being fetched"
+    if age is None:
+        return "connected, and no message has come yet"
+    if age > limit:
+        return f"no message for {age:.1f} s (limit {limit:.0f} s)"
+    return ""

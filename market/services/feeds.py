@@ -1,0 +1,96 @@
+"""Feed sessions (one row a connection) and feed states (one row a stream)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.conf import settings
+from django.db import transaction
+
+from market.contracts import Fence, Stream, StreamStatus
+from market.models import FeedSession, FeedState
+from market.services import fencing
+from tradingbot.core.announce import announce
+
+DETAIL_LENGTH_MAX = 200
+
+
+def open_session(*, status: StreamStatus, now: datetime, fence: Fence) -> int:
+    """Record that a connection began; the id of its session. Raises LeaseLost."""
+    with transaction.atomic():
+        fencing.check(fence)
+        session = FeedSession.objects.create(
+            environment=settings.TRADING_ENVIRONMENT, stream=status.stream, connected_at=now
+        )
+        _write_status(status, now, fence)
+    return session.pk
+
+
+def resync_session(
+    *, session_id: int, status: StreamStatus, backfilled_candles: int, now: datetime, fence: Fence
+) -> None:
+    """Record that what was missed has been fetched (market) or that events flow (account). Raises LeaseLost."""
+    with transaction.atomic():
+        fencing.check(fence)
+        FeedSession.objects.filter(pk=session_id).update(
+            resynced_at=now, backfilled_candles=backfilled_candles
+        )
+        _write_status(status, now, fence)
+
+
+def end_session(
+    *,
+    session_id: int,
+    status: StreamStatus,
+    reason: str,
+    message_count: int,
+    backfilled_candles: int,
+    now: datetime,
+    fence: Fence,
+) -> None:
+    """Record the end of a connection with its reason. Raises LeaseLost."""
+    with transaction.atomic():
+        fencing.check(fence)
+        FeedSession.objects.filter(pk=session_id).update(
+            ended_at=now,
+            end_reason=reason[:DETAIL_LENGTH_MAX],
+            message_count=message_count,
+            backfilled_candles=backfilled_candles,
+        )
+        _write_status(status, now, fence)
+
+
+def close_open_sessions(*, now: datetime, fence: Fence) -> int:
+    """After a takeover: end the sessions that the holder before us left open; how many."""
+    with transaction.atomic():
+        fencing.check(fence)
+        rows = FeedSession.objects.filter(environment=settings.TRADING_ENVIRONMENT, ended_at=None)
+        closed = rows.update(ended_at=now, end_reason="its process died or lost the lease")
+        for stream in Stream:
+            _write_status(StreamStatus(stream, False, None, None, "starting"), now, fence)
+    return closed
+
+
+def record_status(*, statuses: Sequence[StreamStatus], now: datetime, fence: Fence) -> None:
+    """Write the present state of the streams, about once a second. Raises LeaseLost."""
+    with transaction.atomic():
+        fencing.check(fence)
+        for status in statuses:
+            _write_status(status, now, fence)
+
+
+def _write_status(status: StreamStatus, now: datetime, fence: Fence) -> None:
+    key = {"environment": settings.TRADING_ENVIRONMENT, "stream": status.stream}
+    before = FeedState.objects.filter(**key).values_list("connected", "resynced_at").first()
+    FeedState.objects.update_or_create(
+        **key,
+        defaults={
+            "connected": status.connected,
+            "last_message_at": status.last_message_at,
+            "resynced_at": status.resynced_at,
+            "updated_at": now,
+            "fence": fence.number,
+            "detail": status.detail[:DETAIL_LENGTH_MAX],
+        },
+    )
+    if before != (status.connected, status.resynced_at):
+        announce("feed", status.stream)

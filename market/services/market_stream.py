@@ -1,0 +1,193 @@
+"""The market stream: candles and quotes of all symbols from the socket into Postgres and Redis."""
+
+import asyncio
+import logging
+from datetime import datetime, timedelta
+
+from django.conf import settings
+
+from market import rules, selectors
+from market.adapters.binance_rest import MarketClient
+from market.adapters.quote_cache import QuoteCache
+from market.adapters.stream_client import SocketEnded, StreamSocket
+from market.contracts import Candle, Fence, Interval, MalformedFrame, Quote, Stream, UnknownInstrument
+from market.rules import BookTicker, ControlReply, Kline
+from market.services import backfill, candles, instruments, quotes
+from market.services.database_thread import DatabaseThread
+from market.services.stream_loop import StreamLoop
+from market.services.together import until_first_ends
+from tradingbot.core import clock
+from tradingbot.core.environments import Environment
+
+logger = logging.getLogger(__name__)
+SUBSCRIBE_BATCH = 200
+SUBSCRIBE_PAUSE_SECONDS = 0.25  # the exchange drops a client that sends more than 5 messages a second
+QUOTE_FLUSH_SECONDS = 0.1
+QUOTE_STORE_SECONDS = 1.0
+HOLE_ATTEMPTS = 3
+HOLE_PAUSE_SECONDS = 0.3
+
+
+class MarketStream(StreamLoop):
+    """1m klines and book tickers of settings.SYMBOLS on one connection."""
+
+    def __init__(self, database: DatabaseThread, fence: Fence) -> None:
+        super().__init__(Stream.MARKET, database, fence)
+        self._client = MarketClient()
+        self._cache = QuoteCache()
+        self._symbols: tuple[str, ...] = ()
+        self._expected: dict[str, datetime | None] = {}  # open time of the next closed candle
+        self._tickers: dict[str, tuple[BookTicker, datetime]] = {}
+        self._uncached: dict[str, Quote] = {}
+        self._unstored: dict[str, Quote] = {}
+
+    async def prepare(self) -> str:
+        listed = await asyncio.to_thread(self._client.fetch_instruments, settings.SYMBOLS)
+        now = clock.now()
+        await self.database.run(instruments.upsert_instruments, listed=listed, now=now, fence=self.fence)
+        self._symbols = await self.database.run(instruments.report_unlisted, listed=listed, now=now)
+        if not self._symbols:
+            raise UnknownInstrument(f"none of {', '.join(settings.SYMBOLS)} is listed")
+        return f"{settings.EXCHANGE.stream_url}/stream"
+
+    async def serve(self, socket: StreamSocket) -> None:
+        self._expected = dict.fromkeys(self._symbols)
+        await self._subscribe(socket)
+        for symbol in self._symbols:  # what the socket brings meanwhile waits in its queue
+            await self._catch_up(symbol)
+        await self.feed.caught_up()
+        await until_first_ends(self._apply_frames(socket), self._write_quotes())
+
+    async def _subscribe(self, socket: StreamSocket) -> None:
+        names = [f"{s.lower()}@{kind}" for s in self._symbols for kind in ("kline_1m", "bookTicker")]
+        for number, first in enumerate(range(0, len(names), SUBSCRIBE_BATCH), start=1):
+            if number > 1:
+                await asyncio.sleep(SUBSCRIBE_PAUSE_SECONDS)
+            batch = names[first : first + SUBSCRIBE_BATCH]
+            socket.send({"method": "SUBSCRIBE", "params": batch, "id": number})
+
+    # --- candles ---
+    async def _catch_up(self, symbol: str) -> None:
+        last = await self.database.run(selectors.last_closed, symbol, Interval.M1)
+        missing = await asyncio.to_thread(backfill.fetch_missing, self._client, symbol, last)
+        if missing.went_back(last):
+            await self._market_time_went_back(symbol, missing)
+        await self.database.run(
+            candles.upsert_candles, candles=missing.candles, now=clock.now(), fence=self.fence
+        )
+        self.feed.backfilled(sum(1 for c in missing.candles if last is None or c.open_time > last.open_time))
+        if missing.candles:
+            self._expect_after(missing.candles[-1])
+
+    async def _market_time_went_back(self, symbol: str, missing: backfill.Backfill) -> None:
+        """A simulator started on another recording; anywhere else the reply is not to be believed."""
+        if settings.TRADING_ENVIRONMENT is not Environment.SIMULATOR:
+            raise MalformedFrame(f"the klines of {symbol} end before the last one that is stored")
+        newest = missing.newest_open_time or datetime.fromtimestamp(0, clock.now().tzinfo)
+        dropped = await self.database.run(
+            candles.drop_candles_after,
+            symbol=symbol,
+            instant=newest - timedelta(milliseconds=1),
+            fence=self.fence,
+        )
+        logger.warning(
+            "market time went back: later candles dropped", extra={"symbol": symbol, "candles": dropped}
+        )
+
+    def _expect_after(self, candle: Candle) -> None:
+        self._expected[candle.symbol] = candle.open_time + rules.length(candle.interval)
+
+    async def _apply_frames(self, socket: StreamSocket) -> None:
+        while True:
+            frames = await socket.receive()
+            now = clock.now()
+            self.feed.received(len(frames), now)
+            closed, end = self._sort(frames, now)
+            await self._release(closed)
+            if end is not None:
+                raise end
+
+    def _sort(self, frames: list[bytes], now: datetime) -> tuple[list[Candle], SocketEnded | None]:
+        """Keeps the newest ticker of each symbol, collects closed candles, and notes an announced end."""
+        closed: list[Candle] = []
+        end: SocketEnded | None = None
+        for frame in frames:
+            try:
+                message = rules.parse_stream_frame(frame)
+                if isinstance(message, BookTicker | Kline) and message.symbol not in self._expected:
+                    raise MalformedFrame("a symbol that was not asked for")
+            except MalformedFrame as error:
+                self.feed.rejected(frame, error)
+                continue
+            if isinstance(message, BookTicker):
+                self._tickers[message.symbol] = (message, now)
+            elif isinstance(message, Kline):
+                if message.candle is not None:
+                    closed.append(message.candle)
+            elif isinstance(message, ControlReply):
+                if message.error:
+                    end = SocketEnded(f"SUBSCRIBE was refused: {message.error}")
+            else:
+                end = SocketEnded("the exchange announced its shutdown", at_once=True)
+        return closed, end
+
+    async def _release(self, closed: list[Candle]) -> None:
+        """Store closed candles in order; one that does not follow the last is preceded by its backfill."""
+        ready: list[Candle] = []
+        for candle in closed:
+            expected = self._expected[candle.symbol]
+            if expected is not None and candle.open_time < expected:
+                continue  # a repetition, or part of the backfill
+            following = [candle] if candle.open_time == expected else await self._fill(candle, expected)
+            if following:
+                ready += following
+                self._expect_after(candle)
+        if ready:
+            await self.database.run(
+                candles.upsert_candles, candles=ready, now=clock.now(), fence=self.fence, live=True
+            )
+
+    async def _fill(self, candle: Candle, expected: datetime | None) -> list[Candle]:
+        """The missing candles and `candle`; nothing when REST does not know of it (a date in the future)."""
+        for attempt in range(HOLE_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(HOLE_PAUSE_SECONDS)
+            found = await asyncio.to_thread(
+                backfill.fetch_hole, self._client, candle.symbol, start=expected, until=candle.open_time
+            )
+            if found.newest_open_time is not None and found.newest_open_time >= candle.open_time:
+                filled = found.candles
+                self.feed.backfilled(len(filled))
+                logger.warning("hole filled", extra={"symbol": candle.symbol, "candles": len(filled)})
+                return [*filled, candle]
+        self.feed.rejected(
+            repr(candle).encode(), MalformedFrame("a closed candle that the exchange's klines do not have")
+        )
+        return []
+
+    # --- quotes ---
+    async def _write_quotes(self) -> None:
+        stored_at = clock.monotonic_seconds()
+        while True:
+            await asyncio.sleep(QUOTE_FLUSH_SECONDS)
+            self._parse_tickers()
+            if self._uncached and await self._cache.put(list(self._uncached.values())):
+                self._uncached.clear()
+            if self._unstored and clock.monotonic_seconds() - stored_at >= QUOTE_STORE_SECONDS:
+                stored_at = clock.monotonic_seconds()
+                newest, self._unstored = list(self._unstored.values()), {}
+                await self.database.run(quotes.record_quotes, quotes=newest, fence=self.fence)
+
+    def _parse_tickers(self) -> None:
+        tickers, self._tickers = self._tickers, {}
+        for ticker, received_at in tickers.values():
+            try:
+                quote = rules.quote_from_ticker(ticker, received_at=received_at)
+            except MalformedFrame as error:
+                self.feed.rejected(repr(ticker).encode(), error)
+                continue
+            self._uncached[quote.symbol] = self._unstored[quote.symbol] = quote
+
+    async def close(self) -> None:
+        """Give back what is not the database's."""
+        await self._cache.close()

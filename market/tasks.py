@@ -1,0 +1,14 @@
+"""Celery tasks of market data."""
+
+from typing import Any
+
+from celery import shared_task
+
+from market import services
+from tradingbot.core import clock
+
+
+@shared_task
+def refresh_instruments(**_: Any) -> None:
+    """Read the filters of all symbols anew."""
+    services.refresh_instruments(now=clock.now())
