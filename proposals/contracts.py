@@ -3,7 +3,7 @@
 Errors:
     ProposalError
     ├── MalformedAnswer     the model's answer is not one valid TradeProposal (-> NO_TRADE, with the reason)
-    ├── DecisionRefused     approve or reject cannot be done; `code` says why, the text says what to do
+    ├── DecisionRefused     approve, reject or claim cannot be done; `code` says why, the text what to do
     └── AdvisorUnavailable  time-out, refusal, open breaker, spent budget (-> NO_TRADE, with the reason)
 """
 
@@ -29,15 +29,21 @@ class MalformedAnswer(ProposalError):
 
 
 class AdvisorUnavailable(ProposalError):
-    """No answer could be had; `code` is the reason kept on the decision."""
+    """No answer could be had; `code` is the reason kept on the decision.
 
-    def __init__(self, code: str, detail: str) -> None:
+    `transient`: asking once more may help. `retry_after_seconds`: when the server said to come back.
+    """
+
+    def __init__(
+        self, code: str, detail: str, *, transient: bool = False, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(f"{code}: {detail}")
         self.code, self.detail = code, detail
+        self.transient, self.retry_after_seconds = transient, retry_after_seconds
 
 
 class DecisionRefused(ProposalError):
-    """An approval or a rejection that cannot be done. Nothing was changed."""
+    """An approval, a rejection or a claim that cannot be done. Nothing was changed."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -98,6 +104,7 @@ DECIMAL_TEXT = r"^[0-9]{1,12}(\.[0-9]{1,8})?$"
 REASONS_LENGTH_MAX = 1000
 FACTS_MAX = 12
 ANSWER_LENGTH_MAX = 20_000
+BODY_BYTES_MAX = 200_000
 
 
 class StatedFact(BaseModel):
@@ -132,6 +139,28 @@ class TradeProposal(BaseModel):
     position_share_pct: int | None = Field(ge=1, le=100)
     confidence_pct: int = Field(ge=0, le=100)
     valid_for_seconds: int = Field(ge=30, le=900)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back over the wire, before anybody judged it. `truncated`: longer than BODY_BYTES_MAX."""
+
+    body: str
+    truncated: bool
+    request_id: str
+    latency_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The one choice of a Chat Completions body. Tokens are None where the server does not count them."""
+
+    text: str
+    refusal: str
+    finish_reason: str
+    model_answered: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ class Decision(models.Model):
     symbol = models.CharField(max_length=32)
     candle_open_time = models.DateTimeField()
     prompt_version = models.CharField(max_length=16)
+    prompt_sha256 = models.CharField(max_length=64, blank=True)
     request = models.JSONField(null=True)
     request_sha256 = models.CharField(max_length=64, blank=True)
     response_text = models.TextField(blank=True)
@@ -57,6 +58,9 @@ class Decision(models.Model):
     prompt_tokens = models.IntegerField(null=True)
     completion_tokens = models.IntegerField(null=True)
     latency_ms = models.IntegerField(null=True)
+    attempts = models.PositiveSmallIntegerField(
+        default=0, help_text="Requests sent: 0, 1, or 2 after a retry"
+    )
     outcome = models.CharField(max_length=48, blank=True, help_text="OK, or the code of what went wrong")
     outcome_detail = models.TextField(blank=True)
     started_at = models.DateTimeField()
@@ -120,7 +124,8 @@ class Proposal(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=~Q(status__in=["auto_approved", "pending_approval", "approved"])
-                | (Q(quantity__gt=0) & ~Q(digest="")),
+                # NULL > 0 is not false but unknown, and a check lets the unknown pass.
+                | (Q(quantity__isnull=False, quantity__gt=0) & ~Q(digest="")),
                 name="proposals_approvable_has_order",
             ),
             models.CheckConstraint(
@@ -142,7 +147,7 @@ class AdvisorBreaker(models.Model):
     """The circuit breaker of one (URL, model), shared by all workers through this row."""
 
     name = models.CharField(primary_key=True, max_length=120)
-    state = models.CharField(max_length=8, default="closed")
+    state = models.CharField(max_length=12, default="closed", help_text="closed, open or half_open")
     failures = models.IntegerField(default=0)
     trips = models.IntegerField(default=0)
     open_until = models.DateTimeField(null=True)

@@ -17,6 +17,7 @@ NUDGES: dict[str, tuple[str, ...]] = {
 # Task name -> queue. Everything else goes to `trading`.
 ROUTES: dict[str, str] = {
     "proposals.tasks.advise_due": "advisor",
+    "proposals.tasks.advise_one": "advisor",
     "market.tasks.refresh_instruments": "streams",
     "tradingbot.operations.tasks.canary_streams": "streams",
     "tradingbot.operations.tasks.canary_advisor": "advisor",

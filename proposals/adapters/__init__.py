@@ -1,0 +1,1 @@
+"""Proposals' only way to the network."""

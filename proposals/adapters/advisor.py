@@ -1,0 +1,137 @@
+"""The model behind any OpenAI-compatible URL: one Chat Completions request, one answer, one hard deadline.
+
+The SDK's own time-out counts per read, so a server that drips bytes could hold a worker for ever: the whole
+call therefore runs on a thread with its own loop, inside `asyncio.timeout`, and is left behind if even that
+does not end it (a hung name look-up). The SDK is imported at the first call: it takes a second and 57 MB
+(reference/stack.md §1.1), which only the advisor's worker should pay.
+"""
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from proposals.contracts import BODY_BYTES_MAX, AdvisorUnavailable, Answer
+from proposals.rules import clean_text
+from tradingbot import env
+from tradingbot.core import clock, logs
+
+if TYPE_CHECKING:
+    import openai
+
+NO_KEY = "no-key"  # what local servers and the rehearsal model are sent
+CONNECT_SECONDS_MAX = 5.0
+LEFT_BEHIND_AFTER_SECONDS = 2.0  # past the deadline
+DETAIL_LENGTH_MAX = 300
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_TRANSIENT_STATUSES = {408, 409, 425, 429}
+
+
+def ask(request: dict[str, Any], *, base_url: str, timeout_seconds: float) -> Answer:
+    """Send `request` (the body of a Chat Completions call) once; whatever is answered with 2xx comes back.
+
+    Raises AdvisorUnavailable: TIMEOUT, CONNECTION, HTTP_429, HTTP_5xx and the like (`transient`), or AUTH,
+    QUOTA, NOT_FOUND, BAD_REQUEST, HTTP_xxx (asking again does not help). No header and no key is in it.
+    """
+    key = _key()
+    outcome: Future[Answer] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(asyncio.run(_ask(request, base_url, key, timeout_seconds)))
+        except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread and raised there
+            outcome.set_exception(error)
+
+    threading.Thread(target=work, name="advisor-call", daemon=True).start()
+    try:
+        return outcome.result(timeout=timeout_seconds + LEFT_BEHIND_AFTER_SECONDS)
+    except TimeoutError as error:
+        raise AdvisorUnavailable(
+            "TIMEOUT", f"no complete answer within {timeout_seconds:.0f} s", transient=True
+        ) from error
+
+
+def _key() -> str:
+    try:
+        key = env.secret("OPENAI_API_KEY", NO_KEY)
+    except env.SettingError as error:
+        raise AdvisorUnavailable("AUTH", str(error)) from error
+    if key != NO_KEY:
+        logs.register_secret(key)
+    return key
+
+
+async def _ask(request: dict[str, Any], base_url: str, key: str, timeout_seconds: float) -> Answer:
+    import httpx2
+    import openai
+
+    started = clock.monotonic_seconds()
+    timeout = httpx2.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS_MAX, timeout_seconds))
+    # A redirect could carry the prompt to another host; a proxy has no business between two local programs.
+    http = httpx2.AsyncClient(
+        timeout=timeout, follow_redirects=False, trust_env=urlsplit(base_url).hostname not in _LOOPBACK
+    )
+    async with openai.AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, http_client=http) as client:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                body, truncated, request_id = await _exchange(client, request)
+        except openai.APITimeoutError as error:
+            raise TimeoutError from error
+        except openai.APIStatusError as error:
+            raise _refused(error) from error
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
+            cause = error.__cause__ or error
+            raise AdvisorUnavailable(
+                "CONNECTION", _words(f"{type(cause).__name__}: {cause}"), transient=True
+            ) from error
+        except openai.OpenAIError as error:
+            raise AdvisorUnavailable("SDK", _words(f"{type(error).__name__}: {error}")) from error
+    return Answer(
+        body=body,
+        truncated=truncated,
+        request_id=clean_text(request_id, 80),
+        latency_ms=int((clock.monotonic_seconds() - started) * 1000),
+    )
+
+
+async def _exchange(client: "openai.AsyncOpenAI", request: dict[str, Any]) -> tuple[str, bool, str]:
+    """The raw body (at most BODY_BYTES_MAX of it), whether it was longer, and the server's request id."""
+    received = bytearray()
+    async with client.chat.completions.with_streaming_response.create(**request) as response:
+        async for chunk in response.iter_bytes():
+            received += chunk
+            if len(received) > BODY_BYTES_MAX:
+                break
+        request_id = response.headers.get("x-request-id", "")
+    text = bytes(received[:BODY_BYTES_MAX]).decode("utf-8", errors="replace")
+    return text, len(received) > BODY_BYTES_MAX, request_id
+
+
+def _refused(error: "openai.APIStatusError") -> AdvisorUnavailable:
+    status, words = error.status_code, _words(_message(error))
+    detail = f"HTTP {status}: {words}" if words else f"HTTP {status}"
+    if status == 429 and error.code == "insufficient_quota":
+        return AdvisorUnavailable("QUOTA", detail)
+    if status in _TRANSIENT_STATUSES or status >= 500:
+        return AdvisorUnavailable(
+            f"HTTP_{status}", detail, transient=True, retry_after_seconds=_retry_after_seconds(error)
+        )
+    code = {400: "BAD_REQUEST", 401: "AUTH", 403: "AUTH", 404: "NOT_FOUND", 422: "BAD_REQUEST"}
+    return AdvisorUnavailable(code.get(status, f"HTTP_{status}"), detail)
+
+
+def _message(error: "openai.APIStatusError") -> str:
+    body = error.body
+    if isinstance(body, dict) and isinstance(body.get("message"), str):
+        return str(body["message"])
+    return error.response.text if error.response.is_closed else ""
+
+
+def _retry_after_seconds(error: "openai.APIStatusError") -> float | None:
+    stated = error.response.headers.get("retry-after", "")
+    return float(stated) if stated.isascii() and stated.isdigit() and len(stated) <= 6 else None
+
+
+def _words(text: str) -> str:
+    return clean_text(logs.redact(text), DETAIL_LENGTH_MAX)

@@ -1,0 +1,92 @@
+"""The Django admin of proposing: strategies can be changed, the record of decisions only read."""
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin
+from django.http import HttpRequest
+
+from proposals import rules, services
+from proposals.contracts import AdvisorUnavailable
+from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
+from tradingbot.core import clock
+
+
+class StrategyForm(forms.ModelForm):
+    """Refuses symbols without market data and prompt versions without files."""
+
+    class Meta:
+        model = Strategy
+        exclude: tuple[str, ...] = ()
+
+    def clean_symbols(self) -> list[str]:
+        """Symbols in capital letters, each once, each streamed."""
+        try:
+            return rules.parse_symbols(self.cleaned_data["symbols"], streamed=settings.SYMBOLS)
+        except rules.MalformedSymbols as error:
+            raise forms.ValidationError(str(error)) from error
+
+    def clean_prompt_version(self) -> str:
+        """A version whose files exist."""
+        version: str = self.cleaned_data["prompt_version"]
+        try:
+            services.load_prompt(version)
+        except AdvisorUnavailable as error:
+            raise forms.ValidationError(error.detail) from error
+        return version
+
+
+@admin.register(Strategy)
+class StrategyAdmin(admin.ModelAdmin):
+    """Strategies are switched off, not deleted: decisions refer to them."""
+
+    form = StrategyForm
+    list_display = ("name", "enabled", "interval", "symbols", "model", "prompt_version")
+
+    def save_model(self, request: HttpRequest, obj: Strategy, form: Any, change: bool) -> None:
+        """Through the service, which leaves the audit record."""
+        services.save_strategy(strategy=obj, actor=request.user.get_username(), now=clock.now())
+
+    def has_delete_permission(self, request: HttpRequest, obj: Strategy | None = None) -> bool:
+        """Never."""
+        return False
+
+
+class _ReadOnly(admin.ModelAdmin):
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Decision)
+class DecisionAdmin(_ReadOnly):
+    """The calls of the advisor, whole."""
+
+    list_display = ("started_at", "symbol", "strategy", "outcome", "model_answered", "latency_ms")
+    list_filter = ("outcome", "symbol", "strategy")
+    list_select_related = ("strategy",)
+    ordering = ("-started_at",)
+    show_full_result_count = False
+
+
+@admin.register(Proposal)
+class ProposalAdmin(_ReadOnly):
+    """The proposals with their fate. Approving happens on the page that shows what is approved."""
+
+    list_display = ("created_at", "action", "symbol", "status", "notional_quote", "decided_by", "expires_at")
+    list_filter = ("status", "action", "symbol")
+    ordering = ("-created_at",)
+    show_full_result_count = False
+
+
+@admin.register(AdvisorBreaker)
+class AdvisorBreakerAdmin(_ReadOnly):
+    """The advisor's circuit breakers."""
+
+    list_display = ("name", "state", "failures", "trips", "open_until", "changed_at")

@@ -1,0 +1,27 @@
+"""Pure verbs of proposing: read an answer, bind an approval, pace the breaker."""
+
+from proposals.rules.answers import (
+    clean_text,
+    parse_answer,
+    read_completion,
+    text_of,
+)
+from proposals.rules.breaker import FAILURES_TO_OPEN, breaker_name, cool_down_seconds
+from proposals.rules.digests import digest_of, storable
+from proposals.rules.schema import answer_schema
+from proposals.rules.strategies import MalformedSymbols, parse_symbols
+
+__all__ = [
+    "FAILURES_TO_OPEN",
+    "MalformedSymbols",
+    "answer_schema",
+    "breaker_name",
+    "clean_text",
+    "cool_down_seconds",
+    "digest_of",
+    "parse_answer",
+    "parse_symbols",
+    "read_completion",
+    "storable",
+    "text_of",
+]

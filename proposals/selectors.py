@@ -1,0 +1,132 @@
+"""What others may read of proposing: what is due, what waits, what was decided."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import QuerySet
+
+from market import selectors as market_selectors
+from market.contracts import Candle, Interval
+from proposals.contracts import (
+    APPROVED_STATUSES,
+    OrderType,
+    ProposalStatus,
+    QuantisedOrder,
+    Side,
+    TimeInForce,
+    TradeProposal,
+)
+from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
+
+# A decision without an end is a killed worker's after the call's own deadline and this much more.
+INTERRUPTED_AFTER_SECONDS = 30
+
+
+def proposals() -> QuerySet[Proposal]:
+    """The proposals of this environment."""
+    return Proposal.objects.filter(environment=settings.TRADING_ENVIRONMENT)
+
+
+def decisions() -> QuerySet[Decision]:
+    """The decisions of this environment."""
+    return Decision.objects.filter(environment=settings.TRADING_ENVIRONMENT)
+
+
+# --- when to ask -----------------------------------------------------------------------------------------
+def due_decisions(now: datetime) -> list[tuple[Strategy, str]]:
+    """Each enabled strategy with a symbol whose latest closed candle is not decided on and may be now."""
+    return [
+        (strategy, symbol)
+        for strategy in Strategy.objects.filter(enabled=True).order_by("pk")
+        for symbol in strategy.symbols
+        if candle_to_decide(strategy, symbol, now) is not None
+    ]
+
+
+def candle_to_decide(strategy: Strategy, symbol: str, now: datetime) -> Candle | None:
+    """The latest closed candle, if nothing speaks against deciding on it.
+
+    None: no candle yet, decided already, another decision on the symbol under way or too recent (whatever
+    its strategy), or the strategy's decisions of this hour are used up.
+    """
+    candle = market_selectors.last_closed(symbol, Interval(strategy.interval))
+    if candle is None:
+        return None
+    recent = (
+        decisions()
+        .filter(symbol=symbol)
+        .order_by("-started_at")
+        .values_list("strategy_id", "candle_open_time", "started_at", "finished_at")
+    )
+    for strategy_id, candle_open_time, started_at, finished_at in recent[:20]:
+        if strategy_id == strategy.pk and candle_open_time >= candle.open_time:
+            return None
+        if (now - started_at).total_seconds() < strategy.min_seconds_between:
+            return None
+        if finished_at is None and started_at > interrupted_before(now):
+            return None
+    hour = decisions().filter(strategy=strategy, started_at__gt=now - timedelta(hours=1))
+    return candle if hour.count() < strategy.decisions_per_hour_max else None
+
+
+def interrupted_before(now: datetime) -> datetime:
+    """A decision begun before this instant and not finished belongs to a worker that died."""
+    return now - timedelta(seconds=settings.ADVISOR_TIMEOUT_SECONDS + INTERRUPTED_AFTER_SECONDS)
+
+
+def recent_proposals(symbol: str, limit: int) -> list[Proposal]:
+    """The last proposals of `symbol`, newest first."""
+    return list(proposals().filter(symbol=symbol).order_by("-created_at")[:limit])
+
+
+def breakers() -> list[AdvisorBreaker]:
+    """Every advisor's breaker, by name."""
+    return list(AdvisorBreaker.objects.order_by("name"))
+
+
+# --- what waits for whom ---------------------------------------------------------------------------------
+def proposals_to_assess(limit: int) -> list[UUID]:
+    """Proposals that the gate has not seen, oldest first."""
+    waiting = proposals().filter(status=ProposalStatus.PROPOSED)
+    return list(waiting.order_by("created_at").values_list("pk", flat=True)[:limit])
+
+
+def approved_unclaimed(limit: int, now: datetime) -> list[UUID]:
+    """Approved proposals that may still be ordered, oldest first."""
+    approved = proposals().filter(status__in=APPROVED_STATUSES, claimed_at=None, expires_at__gt=now)
+    return list(approved.order_by("created_at").values_list("pk", flat=True)[:limit])
+
+
+def pending(now: datetime) -> list[Proposal]:
+    """Proposals that wait for a person, the most urgent first."""
+    return list(
+        proposals()
+        .filter(status=ProposalStatus.PENDING_APPROVAL, expires_at__gt=now)
+        .select_related("decision__strategy")
+        .order_by("expires_at")
+    )
+
+
+# --- what a row says -------------------------------------------------------------------------------------
+def trade_of(proposal: Proposal) -> TradeProposal:
+    """The validated answer of a BUY or SELL proposal."""
+    return TradeProposal.model_validate(proposal.answer)
+
+
+def order_of(proposal: Proposal) -> QuantisedOrder:
+    """The order of a proposal that passed the gate, as its row holds it."""
+    return QuantisedOrder(
+        symbol=proposal.symbol,
+        side=Side(proposal.side),
+        order_type=OrderType(proposal.order_type),
+        time_in_force=TimeInForce(proposal.time_in_force) if proposal.time_in_force else None,
+        quantity=proposal.quantity,
+        price=proposal.price,
+        stop_price=proposal.stop_price,
+        target_price=proposal.target_price,
+        reference_price=proposal.reference_price,
+        worst_price=proposal.worst_price,
+        notional_quote=proposal.notional_quote,
+        fee_quote=proposal.fee_quote,
+    )

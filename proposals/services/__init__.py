@@ -1,0 +1,25 @@
+"""What can be done in proposing. Called through this package: `services.approve_proposal(...)`."""
+
+from proposals.services.advice import advise
+from proposals.services.approvals import (
+    approve_proposal,
+    cancel_pending,
+    claim_for_execution,
+    reject_proposal,
+)
+from proposals.services.expiry import expire_overdue
+from proposals.services.questions import load_prompt
+from proposals.services.strategies import save_strategy
+from proposals.services.verdicts import record_verdict
+
+__all__ = [
+    "advise",
+    "approve_proposal",
+    "cancel_pending",
+    "claim_for_execution",
+    "expire_overdue",
+    "load_prompt",
+    "record_verdict",
+    "reject_proposal",
+    "save_strategy",
+]

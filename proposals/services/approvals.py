@@ -1,0 +1,174 @@
+"""A person's answer to a proposal, and the claim of an approved one by execution.
+
+Each locks the row first, so that of two answers exactly one counts and the other is told who and when; the
+guards of the update say the same once more to the database.
+"""
+
+from datetime import datetime
+from typing import NoReturn
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+
+from proposals import rules, selectors
+from proposals.contracts import APPROVED_STATUSES, DecisionRefused, ProposalStatus
+from proposals.models import Proposal
+from proposals.services.verdicts import answer_alert
+from tradingbot.core import audit
+from tradingbot.core.announce import announce
+from tradingbot.core.transitions import transition
+
+REASON_LENGTH_MAX = 300
+CANCEL_BATCH = 500
+_DONE = {
+    ProposalStatus.APPROVED: "Approved",
+    ProposalStatus.REJECTED: "Rejected",
+}
+
+
+@transaction.atomic
+def approve_proposal(
+    *, proposal_id: UUID | str, version: int, digest: str, actor: str, now: datetime
+) -> Proposal:
+    """Approve exactly what was shown: `version` and `digest` are those of the page.
+
+    Raises DecisionRefused: ALREADY_DECIDED, EXPIRED, STALE_PAGE, NOT_PENDING. The expiry stays as it was:
+    it is part of the digest.
+    """
+    proposal = _pending(proposal_id, version, now, done="approved")
+    if proposal.digest != digest:
+        _refuse_stale_page("approved")
+    transition(
+        proposal,
+        to=ProposalStatus.APPROVED,
+        actor=actor,
+        now=now,
+        guard=Q(digest=digest, expires_at__gt=now),
+        payload={"digest": digest},
+        decided_at=now,
+        decided_by=actor,
+    )
+    answer_alert(proposal, now)
+    return proposal
+
+
+@transaction.atomic
+def reject_proposal(
+    *, proposal_id: UUID | str, version: int, actor: str, reason: str, now: datetime
+) -> Proposal:
+    """Reject what was shown, for a `reason`; raises DecisionRefused as above, or REASON_MISSING."""
+    reason = rules.clean_text(reason, REASON_LENGTH_MAX)
+    if not reason:
+        raise DecisionRefused("REASON_MISSING", "Say in a few words why it is rejected. Nothing was decided.")
+    proposal = _pending(proposal_id, version, now, done="rejected")
+    transition(
+        proposal,
+        to=ProposalStatus.REJECTED,
+        actor=actor,
+        now=now,
+        reason=reason,
+        guard=Q(expires_at__gt=now),
+        decided_at=now,
+        decided_by=actor,
+        decision_reason=reason,
+    )
+    answer_alert(proposal, now)
+    return proposal
+
+
+@transaction.atomic
+def cancel_pending(*, actor: str, reason: str, now: datetime) -> int:
+    """End everything that waits for approval or for its order (a halt does); how many that were."""
+    rows = list(
+        selectors.proposals()
+        .select_for_update()
+        .filter(status__in=[ProposalStatus.PENDING_APPROVAL, *APPROVED_STATUSES], claimed_at=None)
+        .order_by("pk")[:CANCEL_BATCH]
+    )
+    for proposal in rows:
+        transition(
+            proposal,
+            to=ProposalStatus.EXPIRED,
+            actor=actor,
+            now=now,
+            reason=reason,
+            guard=Q(claimed_at=None),
+            decision_reason=rules.clean_text(reason, REASON_LENGTH_MAX),
+        )
+        answer_alert(proposal, now)
+    return len(rows)
+
+
+def claim_for_execution(*, proposal_id: UUID | str, digest: str, now: datetime, actor: str) -> Proposal:
+    """Take an approved proposal for its one order, inside the caller's transaction (invariant 2).
+
+    The digest is recomputed from the row, so that a row changed behind the services' back is refused.
+    Raises DecisionRefused: ALREADY_CLAIMED, EXPIRED, NOT_APPROVED, DIGEST_MISMATCH.
+    """
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("claim_for_execution belongs into the transaction that commits the intent")
+    proposal = selectors.proposals().select_for_update().get(pk=proposal_id)
+    if proposal.claimed_at is not None:
+        raise DecisionRefused("ALREADY_CLAIMED", f"Claimed at {proposal.claimed_at:%H:%M:%S} UTC.")
+    if proposal.status == ProposalStatus.EXPIRED or proposal.expires_at <= now:
+        raise DecisionRefused("EXPIRED", f"The approval expired at {proposal.expires_at:%H:%M:%S} UTC.")
+    if proposal.status not in APPROVED_STATUSES:
+        raise DecisionRefused("NOT_APPROVED", f"The proposal is {proposal.status}, not approved.")
+    recomputed = rules.digest_of(
+        selectors.order_of(proposal), proposal.limits_version or 0, proposal.expires_at
+    )
+    if not digest == proposal.digest == recomputed:
+        raise DecisionRefused("DIGEST_MISMATCH", "The order is not the one that was approved.")
+    claimed = Proposal.objects.filter(
+        pk=proposal.pk,
+        environment=settings.TRADING_ENVIRONMENT,
+        status__in=APPROVED_STATUSES,
+        claimed_at=None,
+        expires_at__gt=now,
+        digest=digest,
+    ).update(claimed_at=now, version=F("version") + 1)
+    if claimed != 1:
+        raise DecisionRefused("ALREADY_CLAIMED", "Another worker claimed the proposal first.")
+    proposal.claimed_at, proposal.version = now, proposal.version + 1
+    audit.record(
+        action="proposal.claimed",
+        subject=f"{Proposal.TOPIC}:{proposal.pk}",
+        actor=actor,
+        now=now,
+        digest=digest,
+        version=proposal.version,
+    )
+    announce(Proposal.TOPIC, proposal.pk, event="claimed")
+    return proposal
+
+
+def _pending(proposal_id: UUID | str, version: int, now: datetime, *, done: str) -> Proposal:
+    """The row, locked, if it can be decided now as the person saw it."""
+    proposal = selectors.proposals().select_for_update().get(pk=proposal_id)
+    status = ProposalStatus(proposal.status)
+    if status in _DONE:
+        raise DecisionRefused(
+            "ALREADY_DECIDED",
+            f"{_DONE[status]} by {proposal.decided_by} at {proposal.decided_at:%H:%M:%S} UTC.",
+        )
+    pending = status == ProposalStatus.PENDING_APPROVAL
+    if status == ProposalStatus.EXPIRED or (pending and proposal.expires_at <= now):
+        why = f" ({proposal.decision_reason})" if proposal.decision_reason else ""
+        raise DecisionRefused(
+            "EXPIRED", f"The proposal expired at {proposal.expires_at:%H:%M:%S} UTC{why}. Nothing was {done}."
+        )
+    if not pending:
+        raise DecisionRefused(
+            "NOT_PENDING", f"The proposal is {proposal.status}: it does not wait for approval."
+        )
+    if proposal.version != version:
+        _refuse_stale_page(done)
+    return proposal
+
+
+def _refuse_stale_page(done: str) -> NoReturn:
+    raise DecisionRefused(
+        "STALE_PAGE", f"The proposal changed since the page was shown. Nothing was {done}; read it again."
+    )

@@ -1,0 +1,76 @@
+"""The sweep over time: proposals past their expiry, decisions whose worker died."""
+
+from datetime import datetime
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+
+from proposals import selectors
+from proposals.contracts import APPROVED_STATUSES, ProposalStatus
+from proposals.models import Decision
+from proposals.services.advice import close_without_trade
+from proposals.services.verdicts import answer_alert
+from tradingbot.core.transitions import transition
+
+BATCH = 100
+ACTOR = "expiry"
+_REASONS = {
+    ProposalStatus.PROPOSED: "the gate did not assess it in time",
+    ProposalStatus.PENDING_APPROVAL: "nobody answered in time",
+    ProposalStatus.AUTO_APPROVED: "it was not ordered in time",
+    ProposalStatus.APPROVED: "it was not ordered in time",
+}
+
+
+def expire_overdue(*, now: datetime) -> int:
+    """Expire proposals past their time and close interrupted decisions; how many rows ended.
+
+    Rows that another process holds are left for the next sweep. An expiry is never an approval, and an
+    interrupted decision is never asked again.
+    """
+    return _expire_proposals(now) + _close_interrupted(now)
+
+
+@transaction.atomic
+def _expire_proposals(now: datetime) -> int:
+    waiting = [ProposalStatus.PROPOSED, ProposalStatus.PENDING_APPROVAL, *APPROVED_STATUSES]
+    rows = list(
+        selectors.proposals()
+        .select_for_update(skip_locked=True)
+        .filter(status__in=waiting, claimed_at=None, expires_at__lte=now)
+        .order_by("expires_at")[:BATCH]
+    )
+    for proposal in rows:
+        transition(
+            proposal,
+            to=ProposalStatus.EXPIRED,
+            actor=ACTOR,
+            now=now,
+            reason=_REASONS[ProposalStatus(proposal.status)],
+            guard=Q(claimed_at=None),
+        )
+        answer_alert(proposal, now)
+    return len(rows)
+
+
+@transaction.atomic
+def _close_interrupted(now: datetime) -> int:
+    rows = list(
+        Decision.objects.select_for_update(skip_locked=True)
+        .filter(
+            environment=settings.TRADING_ENVIRONMENT,
+            finished_at=None,
+            started_at__lte=selectors.interrupted_before(now),
+        )
+        .order_by("started_at")[:BATCH]
+    )
+    for decision in rows:
+        close_without_trade(
+            decision=decision,
+            code="INTERRUPTED",
+            detail="the worker stopped before the answer was stored",
+            actor=ACTOR,
+            now=now,
+        )
+    return len(rows)

@@ -1,0 +1,112 @@
+"""What the advisor is asked: the versioned prompt files filled with the snapshot and the desk's own numbers."""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from market.models import Snapshot
+from proposals import rules, selectors
+from proposals.contracts import AdvisorAccount, AdvisorUnavailable, HeldPosition
+from proposals.models import Strategy
+from tradingbot.core.audit import sha256_hex
+from tradingbot.core.decimals import plain
+
+PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
+DATA_MARK = "<<DATA>>"
+COMPLETION_TOKENS_MAX = 8192  # room for models that think first; their thoughts count too
+RECENT_DECISIONS = 5
+_VERSION = re.compile(r"v[0-9]{1,4}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One version of the prompt files. A version never changes: a change is a new version."""
+
+    system: str
+    user: str
+
+    @property
+    def sha256(self) -> str:
+        """Over both files, with a NUL between them."""
+        return sha256_hex(f"{self.system}\0{self.user}")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request as it will be sent, with what the answer is held against."""
+
+    request: dict[str, Any]
+    payload: dict[str, Any]
+    position: HeldPosition | None
+    prompt_sha256: str
+
+
+@cache
+def load_prompt(version: str) -> Prompt:
+    """The prompt files of `version`; raises AdvisorUnavailable (PROMPT_MISSING)."""
+    folder = PROMPTS / version
+    if not _VERSION.fullmatch(version) or not folder.is_dir():
+        raise AdvisorUnavailable("PROMPT_MISSING", f"there is no prompt version {version!r:.20}")
+    return Prompt(
+        system=(folder / "system.txt").read_text(encoding="utf-8"),
+        user=(folder / "user.txt").read_text(encoding="utf-8"),
+    )
+
+
+def build_question(*, strategy: Strategy, snapshot: Snapshot, now: datetime) -> Question:
+    """The request for one decision on `snapshot`; reads account, limits and recent decisions as of `now`."""
+    prompt = load_prompt(strategy.prompt_version)
+    account: AdvisorAccount = import_string(settings.ADVISOR_ACCOUNT)(snapshot.symbol, now)
+    data = {
+        **snapshot.payload,
+        "account": {"free_quote": _number(account.free_quote), "free_base": _number(account.free_base)},
+        "position": _position(account.position, now),
+        "limits_remaining": account.limits_remaining,
+        "recent_decisions": [
+            {"at": proposal.created_at.isoformat(), "action": proposal.action, "status": proposal.status}
+            for proposal in selectors.recent_proposals(snapshot.symbol, RECENT_DECISIONS)
+        ],
+    }
+    text = json.dumps(data, separators=(",", ":"))
+    return Question(
+        request={
+            "model": strategy.model or settings.ADVISOR_MODEL,
+            "messages": [
+                {"role": "system", "content": prompt.system},
+                {"role": "user", "content": prompt.user.replace(DATA_MARK, text)},
+            ],
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "trade_proposal", "strict": True, "schema": rules.answer_schema()},
+            },
+            "max_completion_tokens": COMPLETION_TOKENS_MAX,
+        },
+        payload=snapshot.payload,
+        position=account.position,
+        prompt_sha256=prompt.sha256,
+    )
+
+
+def _number(value: Decimal | None) -> str | None:
+    return None if value is None else plain(value)
+
+
+def _position(position: HeldPosition | None, now: datetime) -> dict[str, Any] | None:
+    if position is None:
+        return None
+    opened = position.opened_at
+    return {
+        "quantity": plain(position.quantity),
+        "average_price": plain(position.average_price),
+        "stop_price": _number(position.stop_price),
+        "target_price": _number(position.target_price),
+        "age_seconds": None if opened is None else int((now - opened).total_seconds()),
+    }

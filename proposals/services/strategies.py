@@ -1,0 +1,35 @@
+"""Changing when the advisor is asked. The change and its audit record are one."""
+
+from datetime import datetime
+
+from django.db import transaction
+
+from proposals.models import Strategy
+from tradingbot.core import audit
+
+_FIELDS = (
+    "name",
+    "enabled",
+    "symbols",
+    "interval",
+    "model",
+    "prompt_version",
+    "decisions_per_hour_max",
+    "min_seconds_between",
+)
+
+
+@transaction.atomic
+def save_strategy(*, strategy: Strategy, actor: str, now: datetime) -> Strategy:
+    """Write a new or changed strategy, whose fields the caller has validated."""
+    before = Strategy.objects.filter(pk=strategy.pk).values(*_FIELDS).first()
+    strategy.save()
+    audit.record(
+        action="strategy.saved",
+        subject=f"strategy:{strategy.pk}",
+        actor=actor,
+        now=now,
+        before=before,
+        after={name: getattr(strategy, name) for name in _FIELDS},
+    )
+    return strategy

@@ -1,0 +1,131 @@
+"""What the gate said of a proposal, and what follows: refused, approved by rule, or left to a person."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from proposals import rules
+from proposals.contracts import DecisionRefused, ProposalStatus, QuantisedOrder
+from proposals.models import Proposal
+from tradingbot.core import alerts
+from tradingbot.core.decimals import plain
+from tradingbot.core.transitions import transition
+
+APPROVAL_ALERT = "approval_waiting"
+DENY = "deny"
+
+
+@transaction.atomic
+def record_verdict(
+    *,
+    proposal_id: UUID | str,
+    order: QuantisedOrder | None,
+    verdict: list[dict[str, Any]],
+    limits_version: int,
+    needs_person: bool,
+    approval_ttl_seconds: int,
+    auto_ttl_seconds: int,
+    actor: str,
+    now: datetime,
+) -> Proposal:
+    """Move a proposed proposal on by the gate's `verdict` (every rule: name, verdict, observed, limit, reason).
+
+    Any deny, or no `order`: risk_rejected. Else validated and at once auto_approved, or pending_approval when
+    `needs_person`. One that outlived its validity before the gate saw it: expired.
+    Raises DecisionRefused (ALREADY_ASSESSED) when the gate has spoken before.
+    """
+    proposal = Proposal.objects.select_for_update().get(pk=proposal_id)
+    if proposal.status != ProposalStatus.PROPOSED:
+        raise DecisionRefused("ALREADY_ASSESSED", f"The proposal is {proposal.status} already.")
+    if proposal.expires_at <= now:
+        transition(proposal, to=ProposalStatus.EXPIRED, actor=actor, now=now, reason="not assessed in time")
+        return proposal
+    kept = {
+        "verdict": [_storable(rule) for rule in verdict],
+        "limits_version": limits_version,
+        "validated_at": now,
+    }
+    denials = [rule for rule in verdict if rule["verdict"] == DENY]
+    if order is None or denials:
+        _reject(proposal, order, denials, kept, actor, now)
+        return proposal
+    stored = rules.storable(order)
+    transition(proposal, to=ProposalStatus.VALIDATED, actor=actor, now=now, **kept, **_order_fields(stored))
+    expires_at = now + timedelta(seconds=approval_ttl_seconds if needs_person else auto_ttl_seconds)
+    digest = rules.digest_of(stored, limits_version, expires_at)
+    target = ProposalStatus.PENDING_APPROVAL if needs_person else ProposalStatus.AUTO_APPROVED
+    transition(
+        proposal,
+        to=target,
+        actor=actor,
+        now=now,
+        payload={"digest": digest, "limits_version": limits_version, "expires_at": expires_at},
+        expires_at=expires_at,
+        digest=digest,
+    )
+    if needs_person:
+        _ask_a_person(proposal, now)
+    return proposal
+
+
+def _storable(rule: dict[str, Any]) -> dict[str, Any]:
+    return {name: plain(value) if isinstance(value, Decimal) else value for name, value in rule.items()}
+
+
+def _order_fields(order: QuantisedOrder) -> dict[str, Any]:
+    fields = order.model_dump()
+    del fields["symbol"]
+    return fields | {"time_in_force": order.time_in_force or ""}
+
+
+def _reject(
+    proposal: Proposal,
+    order: QuantisedOrder | None,
+    denials: list[dict[str, Any]],
+    kept: dict[str, Any],
+    actor: str,
+    now: datetime,
+) -> None:
+    refusal = "; ".join(str(rule.get("reason") or rule["name"]) for rule in denials)
+    refusal = refusal or "The gate could make no order of it."
+    order_fields = _order_fields(rules.storable(order)) if order else {}
+    transition(
+        proposal,
+        to=ProposalStatus.RISK_REJECTED,
+        actor=actor,
+        now=now,
+        reason=refusal,
+        refusal=refusal,
+        **kept,
+        **order_fields,
+    )
+    names = ",".join(sorted(str(rule["name"]) for rule in denials))
+    alerts.raise_alert(
+        kind="risk_refusal",
+        severity="info",
+        subject=f"{Proposal.TOPIC}:{proposal.pk}",
+        dedupe_key=f"risk_refusal:{proposal.symbol}:{names}",
+        title=f"The gate refused {proposal.action} {proposal.symbol}",
+        detail=refusal,
+        now=now,
+    )
+
+
+def _ask_a_person(proposal: Proposal, now: datetime) -> None:
+    quantity, cost = plain(proposal.quantity), plain(proposal.notional_quote)
+    alerts.raise_alert(
+        kind=APPROVAL_ALERT,
+        severity="high",
+        subject=f"{Proposal.TOPIC}:{proposal.pk}",
+        title=f"{proposal.side} {quantity} {proposal.symbol} waits for approval",
+        detail=f"At most {cost} in quote. Without an answer it expires at {proposal.expires_at:%H:%M:%S} UTC.",
+        now=now,
+    )
+
+
+def answer_alert(proposal: Proposal, now: datetime) -> None:
+    """Close the alert that a proposal waits, because it waits no longer."""
+    alerts.resolve_alerts(dedupe_key=f"{APPROVAL_ALERT}:{Proposal.TOPIC}:{proposal.pk}", now=now)

@@ -1,0 +1,331 @@
+"""A decision from end to end: rows of market, a real server on the wire, the proposal in Postgres."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from market.contracts import StaleData
+from market.models import Candle, Snapshot
+from proposals import selectors, services
+from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
+from tests.proposals.conftest import KEY, SYMBOL, buy, no_trade
+from tests.proposals.model_server import Server, echoes, fails, hangs, hangs_up, says
+from tradingbot.core import audit
+from tradingbot.core.models import Alert, AuditRecord
+
+Market = Callable[..., Candle]
+
+
+def advise(strategy: Strategy, now: datetime) -> Proposal:
+    """One decision that must come to a proposal."""
+    proposal = services.advise(strategy=strategy, symbol=SYMBOL, now=now)
+    assert proposal is not None
+    return Proposal.objects.get(pk=proposal.pk)
+
+
+def test_valid_buy_becomes_a_proposal_for_the_gate(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    model_server.scripts = [echoes(buy)]
+
+    proposal = advise(strategy, now)
+
+    assert (proposal.status, proposal.action, proposal.confidence_pct) == ("proposed", "BUY", 60)
+    assert proposal.reasons == "Momentum is up."
+    assert selectors.trade_of(proposal).limit_price == "20000"
+    assert selectors.proposals_to_assess(10) == [proposal.pk]
+    assert timedelta(seconds=120) <= proposal.expires_at - now < timedelta(seconds=130)
+
+
+def test_request_and_response_are_stored_whole_with_hashes(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    model_server.scripts = [echoes(buy)]
+
+    decision = advise(strategy, now).decision
+
+    assert decision.request == model_server.requests[0]["body"]
+    assert decision.request_sha256 == audit.sha256_hex(audit.canonical_json(decision.request))
+    assert json.loads(decision.response_text)["id"] == "chatcmpl-1"
+    assert decision.response_sha256 == audit.sha256_hex(decision.response_text)
+    assert decision.prompt_sha256 == services.load_prompt("v1").sha256
+    assert (decision.model_requested, decision.model_answered) == (settings.ADVISOR_MODEL, "stand-in-7")
+    assert (decision.prompt_tokens, decision.completion_tokens, decision.request_id) == (1200, 90, "req-42")
+    assert (decision.outcome, decision.attempts) == ("OK", 1)
+    assert decision.latency_ms is not None
+    assert decision.finished_at is not None
+
+
+def test_user_message_holds_exactly_one_json_object_of_the_desk(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime, proposed: Callable[..., Proposal]
+) -> None:
+    earlier = proposed(created_at=now - timedelta(minutes=5))
+    Decision.objects.update(
+        started_at=now - timedelta(minutes=5), candle_open_time=now - timedelta(days=9999)
+    )
+    model_server.scripts = [echoes(buy)]
+
+    proposal = advise(strategy, now)
+
+    text = model_server.requests[0]["body"]["messages"][1]["content"]
+    data = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    snapshot = Snapshot.objects.get(pk=proposal.decision.snapshot_id)
+    assert {name: data[name] for name in snapshot.payload} == snapshot.payload
+    assert data["snapshot_id"] == str(snapshot.pk)
+    assert data["account"] == {"free_quote": "1000.5", "free_base": "0"}
+    assert data["position"] is None
+    assert data["limits_remaining"] == {"order_notional_quote": "100"}
+    assert data["recent_decisions"] == [
+        {"at": earlier.created_at.isoformat(), "action": "BUY", "status": "proposed"}
+    ]
+
+
+def test_no_trade_by_choice_ends_at_once_with_the_models_reason(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    model_server.scripts = [echoes(no_trade)]
+
+    proposal = advise(strategy, now)
+
+    assert (proposal.status, proposal.action, proposal.decision.outcome) == ("no_trade", "NO_TRADE", "OK")
+    assert proposal.refusal.startswith("NO_EDGE")
+    assert selectors.proposals_to_assess(10) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (says("I would buy."), "NOT_JSON"),
+        (says("{}"), "SCHEMA"),
+        (says(None), "EMPTY"),
+        (says(None, refusal="I cannot give financial advice."), "REFUSAL"),
+        (says('{"schema_version": "1", "snap', finish="length"), "CUT_OFF"),
+        (says(None, finish="content_filter"), "FILTERED"),
+        (
+            lambda handler: handler.send(200, b"<html>Welcome</html>", content_type="text/html"),
+            "NOT_A_COMPLETION",
+        ),
+        (lambda handler: handler.send(200, b"\xff\xfe\x00\x00"), "NOT_A_COMPLETION"),
+        (says("\ud800\x00 and \u202e more"), "NOT_JSON"),
+        (says("x" * 300_000), "TOO_LONG"),
+        (fails(401, {"message": f"Incorrect API key provided: {KEY}"}), "AUTH"),
+        (fails(400), "BAD_REQUEST"),
+        (fails(404), "NOT_FOUND"),
+        (fails(429, {"message": "You exceeded", "code": "insufficient_quota"}), "QUOTA"),
+    ],
+)
+def test_unusable_answer_is_no_trade_with_its_code_and_never_asked_again(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime, script: Any, code: str
+) -> None:
+    model_server.scripts = [script]
+
+    proposal = advise(strategy, now)
+
+    assert (proposal.status, proposal.action) == ("no_trade", "NO_TRADE")
+    assert proposal.decision.outcome == code
+    assert proposal.refusal.startswith(f"{code}: ")
+    assert proposal.answer["code"] == code
+    assert len(model_server.requests) == 1
+    assert services.advise(strategy=strategy, symbol=SYMBOL, now=now + timedelta(minutes=5)) is None
+
+
+@pytest.mark.parametrize("script", [fails(500), fails(503), fails(429), fails(408), hangs_up])
+def test_transient_failure_is_asked_once_more(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime, script: Any
+) -> None:
+    model_server.scripts = [script, echoes(buy)]
+
+    proposal = advise(strategy, now)
+
+    assert (proposal.action, proposal.decision.attempts, len(model_server.requests)) == ("BUY", 2, 2)
+
+
+def test_lasting_failure_is_asked_twice_and_no_more(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    model_server.scripts = [fails(503)]
+
+    proposal = advise(strategy, now)
+
+    assert (proposal.decision.outcome, proposal.decision.attempts) == ("HTTP_503", 2)
+    assert len(model_server.requests) == 2
+
+
+def test_retry_after_beyond_the_deadline_is_not_waited_for(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    model_server.scripts = [fails(429, retry_after="120"), echoes(buy)]
+
+    proposal = advise(strategy, now)
+
+    assert (proposal.decision.outcome, len(model_server.requests)) == ("HTTP_429", 1)
+
+
+def test_slow_model_is_no_trade_with_time_out(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "ADVISOR_TIMEOUT_SECONDS", 1)
+    model_server.scripts = [hangs]
+
+    proposal = advise(strategy, now)
+
+    assert (proposal.decision.outcome, proposal.decision.attempts) == ("TIMEOUT", 1)
+    assert proposal.decision.request is not None
+
+
+def test_stale_market_is_no_trade_and_the_model_is_not_asked(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise StaleData("the quote is 42 s old")
+
+    monkeypatch.setattr("market.services.take_snapshot", refuse)
+
+    proposal = advise(strategy, now)
+
+    assert (proposal.status, proposal.decision.outcome) == ("no_trade", "STALE_DATA")
+    assert proposal.refusal == "STALE_DATA: the quote is 42 s old"
+    assert model_server.requests == []
+
+
+def test_missing_prompt_version_is_no_trade(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    strategy.prompt_version = "../v1"
+
+    assert advise(strategy, now).decision.outcome == "PROMPT_MISSING"
+
+
+def test_three_failures_open_the_breaker_and_the_next_decision_is_not_sent(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    model_server.scripts = [fails(400)]
+    for minute in range(3):
+        market(minute + 1)
+        advise(strategy, now + timedelta(seconds=21 * minute))
+
+    market(9)
+    proposal = advise(strategy, now + timedelta(seconds=63))
+
+    assert proposal.decision.outcome == "BREAKER_OPEN"
+    assert proposal.decision.request is None
+    assert len(model_server.requests) == 3
+    assert AdvisorBreaker.objects.get().state == "open"
+    assert Alert.objects.get(kind="advisor_breaker").resolved_at is None
+
+
+def test_probe_after_the_cool_down_closes_the_breaker_and_its_alert(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    model_server.scripts = [fails(400), fails(400), fails(400), echoes(buy)]
+    for minute in range(3):
+        market(minute + 1)
+        advise(strategy, now + timedelta(seconds=21 * minute))
+
+    market(9)
+    proposal = advise(strategy, now + timedelta(seconds=42 + 31))
+
+    assert proposal.action == "BUY"
+    assert AdvisorBreaker.objects.get().state == "closed"
+    assert Alert.objects.get(kind="advisor_breaker").resolved_at is not None
+
+
+def test_key_is_sent_and_is_in_no_row(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    def leak(handler: Any) -> None:
+        handler.send(200, json.dumps({"echo": handler.headers["authorization"], "key": KEY}).encode())
+
+    model_server.scripts = [leak]
+
+    proposal = advise(strategy, now)
+
+    assert model_server.requests[0]["headers"]["authorization"] == f"Bearer {KEY}"
+    rows = [Decision.objects.values().get(), Proposal.objects.values().get(), *AuditRecord.objects.values()]
+    assert KEY not in repr(rows)
+    assert "[redacted]" in proposal.decision.response_text
+
+
+# --- when it is asked ------------------------------------------------------------------------------------
+def test_candle_is_decided_on_once(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    model_server.scripts = [echoes(no_trade)]
+    advise(strategy, now)
+
+    assert services.advise(strategy=strategy, symbol=SYMBOL, now=now + timedelta(hours=1)) is None
+    assert len(model_server.requests) == 1
+
+
+def test_next_candle_waits_until_the_pause_is_over(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    model_server.scripts = [echoes(no_trade)]
+    advise(strategy, now)
+    market(1)
+
+    assert selectors.due_decisions(now + timedelta(seconds=19)) == []
+    assert selectors.due_decisions(now + timedelta(seconds=20)) == [(strategy, SYMBOL)]
+
+
+def test_decisions_of_the_hour_used_up_means_not_due(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    model_server.scripts = [echoes(no_trade)]
+    strategy.decisions_per_hour_max = 1
+    strategy.save()
+    advise(strategy, now)
+    market(1)
+
+    assert selectors.due_decisions(now + timedelta(minutes=59)) == []
+    assert selectors.due_decisions(now + timedelta(minutes=61)) == [(strategy, SYMBOL)]
+
+
+def test_disabled_strategy_and_symbol_without_candles_are_not_due(
+    strategy: Strategy, market: Market, now: datetime
+) -> None:
+    strategy.symbols = ["ETHUSDT"]
+    strategy.save()
+    assert selectors.due_decisions(now) == []
+
+    strategy.symbols, strategy.enabled = [SYMBOL], False
+    strategy.save()
+    assert selectors.due_decisions(now) == []
+
+
+def test_second_strategy_waits_while_a_decision_on_the_symbol_is_under_way(
+    strategy: Strategy, market: Market, now: datetime
+) -> None:
+    unfinished(strategy, now - timedelta(seconds=25))
+    second = Strategy.objects.create(name="second", symbols=[SYMBOL])
+
+    assert services.advise(strategy=second, symbol=SYMBOL, now=now) is None
+
+
+# --- a worker that dies ----------------------------------------------------------------------------------
+def unfinished(strategy: Strategy, started_at: datetime) -> Decision:
+    """What a killed worker leaves behind."""
+    return Decision.objects.create(
+        environment=settings.TRADING_ENVIRONMENT,
+        strategy=strategy,
+        symbol=SYMBOL,
+        candle_open_time=datetime(2023, 3, 10, 8, 0, tzinfo=started_at.tzinfo),
+        prompt_version="v1",
+        started_at=started_at,
+    )
+
+
+def test_interrupted_decision_is_closed_with_no_trade(strategy: Strategy, now: datetime) -> None:
+    left_seconds = settings.ADVISOR_TIMEOUT_SECONDS + 30
+    decision = unfinished(strategy, now)
+
+    assert services.expire_overdue(now=now + timedelta(seconds=left_seconds - 1)) == 0
+    assert services.expire_overdue(now=now + timedelta(seconds=left_seconds)) == 1
+
+    decision.refresh_from_db()
+    assert (decision.outcome, decision.proposal.status) == ("INTERRUPTED", "no_trade")
+    assert services.expire_overdue(now=now + timedelta(hours=1)) == 0
