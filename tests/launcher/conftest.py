@@ -2,14 +2,16 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -94,12 +96,16 @@ class Launcher:
         return self.ends()
 
 
-def open_to_postgres(folder: Path) -> Path:
-    """Let PostgreSQL's own account pass through a folder that pytest keeps to itself, when the tests run as root."""
-    if os.geteuid() == 0:
-        for closed in (folder, *list(folder.parents)[:2]):
-            closed.chmod(0o755)
-    return folder
+@contextmanager
+def server_folder() -> Iterator[Path]:
+    """A short-named temporary folder (sockets!) that PostgreSQL's own account may pass through; gone afterwards.
+
+    pytest's own folders are closed to other accounts, and it would keep those of three whole runs, 40 MB each.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="tb-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def end(launcher: Launcher) -> None:
@@ -114,9 +120,10 @@ def end(launcher: Launcher) -> None:
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Path:
+def base() -> Iterator[Path]:
     """A temporary folder for a server's data."""
-    return open_to_postgres(tmp_path)
+    with server_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -134,9 +141,10 @@ def launch(base: Path) -> Iterator[Callable[..., Launcher]]:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+def running() -> Iterator[Launcher]:
     """A launcher that has said `ready`, for tests that only look at it."""
-    launcher = Launcher(open_to_postgres(tmp_path_factory.mktemp("running")), SIMULATOR_PORT="9302")
-    launcher.says("ready")
-    yield launcher
-    end(launcher)
+    with server_folder() as folder:
+        launcher = Launcher(folder, SIMULATOR_PORT="9302")
+        launcher.says("ready")
+        yield launcher
+        end(launcher)

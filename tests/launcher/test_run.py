@@ -143,8 +143,8 @@ def test_fallen_worker_is_started_again(launch: Launch) -> None:
     assert not is_gone(launcher.children()["worker"])
 
 
-def test_child_that_keeps_falling_stops_everything_with_one_line(launch: Launch, tmp_path: Path) -> None:
-    file = tmp_path / "fall"
+def test_child_that_keeps_falling_stops_everything_with_one_line(launch: Launch, base: Path) -> None:
+    file = base / "fall"
     launcher = launch(STANDIN_WORKER="falls when told", STANDIN_FILE=str(file))
     launcher.says("ready")
     pids = launcher.children().values()

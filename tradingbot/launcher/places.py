@@ -8,6 +8,7 @@ import secrets
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -104,12 +105,20 @@ def _create_account() -> None:
             f"The system user {ACCOUNT_NAME} cannot be made ({made.stderr.strip()}): "
             "run as an ordinary user, or set DATABASE_URL."
         )
+    print(f"made the system user {ACCOUNT_NAME}: PostgreSQL does not run as root", file=sys.stderr)
 
 
 def can_enter(folder: Path, account: Account | None) -> bool:
     """Whether `account` can reach `folder`, tried rather than worked out from the modes of its parents."""
     command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)]
-    return subprocess.run(command, capture_output=True, check=False, **as_account(account)).returncode == 0
+    try:
+        tried = subprocess.run(command, capture_output=True, check=False, **as_account(account))
+    except OSError as error:
+        raise LauncherError(
+            f"PostgreSQL does not run as root, and this root may not become another user ({error.strerror}): "
+            "run as an ordinary user, or set DATABASE_URL."
+        ) from error
+    return tried.returncode == 0
 
 
 def postgres_home(base: Path, account: Account | None) -> Path:

@@ -46,6 +46,7 @@ SERVER_SETTINGS = {
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    "log_checkpoints": "off",  # otherwise a line every five minutes, for ever
     "log_line_prefix": "%m [%p] ",
 }
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}

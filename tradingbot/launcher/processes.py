@@ -62,7 +62,7 @@ class Child:
         """Signal the child and everything it started; nothing happens once they are gone."""
         try:
             os.killpg(self.pid, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # macOS answers the latter for a group of zombies
             return
 
 
@@ -124,6 +124,7 @@ def stop(children: Sequence[Child], allowance_seconds: float) -> list[str]:
 
     The allowance is shared out evenly over the longest list of stop signals; SIGKILL ends the rest.
     """
+    children = [child for child in children if child.is_running()]  # a pid once reaped may be somebody else's
     rounds = max((len(child.stop_signals) for child in children), default=1)
     for turn in range(rounds):
         for child in children:
