@@ -47,7 +47,7 @@ def control() -> TradingControl | None:
 def trading_state() -> TradingState | None:
     """What the switch says; None when it cannot be read, which denies."""
     row = control()
-    return TradingState(row.status) if row is not None and row.status in TradingState else None
+    return TradingState(row.status) if row is not None and row.status in TradingState.__members__ else None
 
 
 def assessments_of(proposal_id: object) -> QuerySet[Assessment]:

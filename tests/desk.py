@@ -47,7 +47,7 @@ class Desk:
                 stream=stream,
                 defaults={"connected": True, "last_message_at": now, "resynced_at": now, "updated_at": now},
             )
-        market_services.record_quotes(quotes=[self.quote(symbol) for symbol in settings.SYMBOLS], now=now)
+        market_services.record_quotes(quotes=[self.quote(symbol) for symbol in settings.SYMBOLS])
 
     def quote(self, symbol: str) -> Quote:
         bid, ask = self.exchange.quote(symbol)
@@ -120,7 +120,9 @@ class Desk:
 
     def buy(self, **answer: Any) -> Order:
         """A BUY from proposal to whatever became of sending it."""
-        order = self.claim(self.assess(self.propose(**answer)))
+        proposal = self.assess(self.propose(**answer))
+        assert proposal.status == "auto_approved", proposal.refusal or proposal.status
+        order = self.claim(proposal)
         services.send_order(order_id=order.pk, now=clock.now())
         order.refresh_from_db()
         return order

@@ -24,7 +24,7 @@ class SimulatedExchange:
         self._session.trust_env = False
         self._process: subprocess.Popen[bytes] | None = None
         self._data = tempfile.mkdtemp(prefix="tradingbot-test-exchange-")
-        self.api_key = ""
+        self.api_key, self.uid = "", 0
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -75,7 +75,7 @@ class SimulatedExchange:
     def open_account(self, **balances: str) -> None:
         """A fresh account; its key is put where the bot reads it."""
         account = self.post("/sim/accounts", {"balances": balances})
-        self.api_key = account["apiKey"]
+        self.api_key, self.uid = account["apiKey"], account["uid"]
         Path(KEYS / "key").write_text(account["apiKey"])
         Path(KEYS / "secret").write_text(account["secretKey"])
 
@@ -90,7 +90,7 @@ class SimulatedExchange:
     def orders(self) -> list[dict[str, Any]]:
         """Every order of the bot's account, by the exchange's own books."""
         rows: list[dict[str, Any]] = self.get("/sim/orders")["orders"]
-        return [row for row in rows if row.get("apiKey", self.api_key) == self.api_key]
+        return [row for row in rows if row["uid"] == self.uid]
 
     def quote(self, symbol: str) -> tuple[Decimal, Decimal]:
         """(bid, ask) now."""

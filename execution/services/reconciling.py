@@ -29,6 +29,7 @@ from execution.contracts import (
 )
 from execution.models import (
     Account,
+    AccountBalance,
     BalanceMovement,
     Divergence,
     Fill,
@@ -61,6 +62,7 @@ class Records:
     absent_client_ids: set[str] = field(default_factory=set)
     trades: list[tuple[str, int, FillReport]] = field(default_factory=list)
     balances: Sequence[Balance] = ()
+    balances_as_of: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -144,8 +146,19 @@ def _ask(exchange: ExchangeGateway) -> Records:
         for order_id, trade in _trades(exchange, symbol):
             records.trades.append((symbol, order_id, trade))
     _ask_for_the_rest(exchange, records)
-    records.balances = exchange.balances()
+    _ask_for_balances(exchange, records)
     return records
+
+
+def _ask_for_balances(exchange: ExchangeGateway, records: Records) -> None:
+    """Balances, as of the exchange's time before the question: an event told meanwhile is the newer one."""
+    offset_ms = (
+        Account.objects.filter(environment=selectors.ENVIRONMENT)
+        .values_list("clock_offset_ms", flat=True)
+        .first()
+    )
+    records.balances_as_of = clock_now() + timedelta(milliseconds=offset_ms or 0)
+    records.balances = exchange.balances()
 
 
 def _since() -> datetime | None:
@@ -209,7 +222,7 @@ def _compare(
     balance_findings, note = _compare_balances(records, exchange, wait)
     findings += balance_findings
     with transaction.atomic():
-        _store_balances(records.balances)
+        _store_balances(records)
         _store_findings(run, findings, clock_now())
         run.orders_compared = len(records.orders)
         run.fills_compared = len(records.trades)
@@ -397,7 +410,7 @@ def _compare_balances(
         if not differences or attempt == BALANCE_ATTEMPTS - 1:
             break
         wait(BALANCE_WAIT_SECONDS)
-        records.balances = exchange.balances()
+        _ask_for_balances(exchange, records)
     if differences and _in_flight():
         assets = ", ".join(asset for asset, _, _ in differences)
         return [], f"{assets} not judged while orders are in flight; the next run decides"
@@ -440,10 +453,14 @@ def _in_flight() -> bool:
 # --- recording ------------------------------------------------------------------------------------------
 
 
-def _store_balances(balances: Sequence[Balance]) -> None:
-    as_of = clock_now()
-    for balance in balances:
+def _store_balances(records: Records) -> None:
+    as_of = records.balances_as_of or clock_now()
+    for balance in records.balances:
         store_balance(asset=balance.asset, free=balance.free, locked=balance.locked, as_of=as_of)
+    # What the exchange leaves out of its answer is zero.
+    AccountBalance.objects.filter(environment=selectors.ENVIRONMENT, as_of__lt=as_of).exclude(
+        asset__in=[balance.asset for balance in records.balances]
+    ).update(free=ZERO, locked=ZERO, as_of=as_of)
 
 
 def _store_findings(run: ReconciliationRun, findings: list[Finding], now: datetime) -> None:

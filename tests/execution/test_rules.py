@@ -146,7 +146,7 @@ LIFE = [
 EMPTY = rules.FoldedState(ExchangeStatus.NONE, D(0), D(0))
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(len(LIFE))))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(len(LIFE)))))
 def test_fold_comes_to_one_state_in_any_order_and_with_repeats(order: tuple[int, ...]) -> None:
     state = EMPTY
     for index in (*order, *order):

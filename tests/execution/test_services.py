@@ -66,12 +66,15 @@ def test_order_is_sent_once_however_often_it_is_asked_for(desk: Desk) -> None:
     assert len(desk.exchange.orders()) == 1
 
 
-def test_claim_after_halt_is_refused_and_nothing_is_sent(desk: Desk) -> None:
+def test_claim_after_halt_aborts_and_nothing_is_sent(desk: Desk) -> None:
     proposal = desk.assess(desk.propose())
     risk.halt(actor="operator", reason="test", now=clock.now())
 
-    with pytest.raises(DecisionRefused):
-        desk.claim(proposal)
+    order = desk.claim(proposal)
+    services.send_order(order_id=order.pk, now=clock.now())
+
+    assert order.status == OrderStatus.ABORTED
+    assert "HALTED" in order.reason
     assert desk.exchange.orders() == []
 
 
@@ -339,8 +342,9 @@ def test_withdrawal_is_booked_as_a_foreign_movement(desk: Desk) -> None:
 
 def test_sell_of_the_whole_position_realises_its_result_net_of_fees(desk: Desk) -> None:
     bought = desk.buy()
+    desk.reconcile()  # brings the balances, as the stream would
 
-    sold = desk.buy(
+    sold = desk.buy(  # the same way, with a SELL
         action="SELL", quote_amount=None, position_share_pct=100, stop_price=None, target_price=None
     )
 
@@ -390,7 +394,7 @@ def test_approval_of_a_moved_price_is_refused_with_the_drift(desk: Desk) -> None
     from market.contracts import Quote
 
     moved = Quote(SYMBOL, quote.bid * D("1.02"), quote.ask * D("1.02"), D(1), D(1), clock.now())
-    market_services.record_quotes(quotes=[moved], now=clock.now())
+    market_services.record_quotes(quotes=[moved])
 
     with pytest.raises(DecisionRefused, match=r"price moved") as refusal:
         services.approve_proposal(

@@ -1,1 +1,0 @@
-"""Panels of execution and what they read."""
