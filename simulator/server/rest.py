@@ -47,7 +47,8 @@ class RestApi:
         if self._take(request, FaultKind.DROP_ANSWER) is not None:
             if request.transport is not None:
                 request.transport.abort()
-            raise ConnectionResetError("fault drop_answer")
+            # aiohttp notices the closed connection and sends nothing.
+            return web.Response()
         return _json(answer, status, headers)
 
     def _execute(

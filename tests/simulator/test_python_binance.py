@@ -38,6 +38,8 @@ def run_async(
     async def run() -> Any:
         client = await LocalAsyncClient.create(trader.api_key, trader.secret)
         try:
+            # Its WS API socket only notices a close after this time-out (10 s by default).
+            client.ws_api.TIMEOUT = 1
             return await asyncio.wait_for(session(client, LocalSocketManager(client)), 20)
         finally:
             await client.close_connection()
