@@ -1,0 +1,39 @@
+"""The roles as Django groups, made again after every migration so that they always hold what is written here."""
+
+from typing import Any
+
+from django.contrib.auth.models import Group, Permission
+
+# Group -> permissions as `app_label.codename`. Approving and halting need no permission beyond signing in.
+VIEW = (
+    "core.view_alert",
+    "core.view_auditrecord",
+    "core.view_heartbeat",
+    "risk.view_risklimits",
+    "risk.view_tradingcontrol",
+    "risk.view_assessment",
+    "proposals.view_proposal",
+    "proposals.view_decision",
+    "execution.view_order",
+    "execution.view_fill",
+    "execution.view_position",
+    "execution.view_divergence",
+    "execution.view_reconciliationrun",
+)
+ROLES: dict[str, tuple[str, ...]] = {
+    "viewer": VIEW,
+    "operator": VIEW,
+    "risk_manager": (*VIEW, "risk.add_risklimits", "risk.change_tradingcontrol"),
+}
+
+
+def ensure_roles(**_: Any) -> None:
+    """Make the groups and give them their permissions (a `post_migrate` receiver)."""
+    for role, names in ROLES.items():
+        group, _created = Group.objects.get_or_create(name=role)
+        found = [
+            permission
+            for permission in Permission.objects.select_related("content_type")
+            if f"{permission.content_type.app_label}.{permission.codename}" in names
+        ]
+        group.permissions.set(found)

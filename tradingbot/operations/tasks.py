@@ -1,0 +1,33 @@
+"""Signs of life of the queues, and the watch over all parts. Each is safe to run twice."""
+
+from typing import Any
+
+from celery import shared_task
+
+from tradingbot.core import heartbeats
+from tradingbot.core.clock import now
+from tradingbot.operations import services
+
+
+@shared_task
+def canary_trading(**_: Any) -> None:
+    """The trading worker takes tasks."""
+    heartbeats.beat("queue:trading", now=now())
+
+
+@shared_task
+def canary_streams(**_: Any) -> None:
+    """The streams worker takes tasks."""
+    heartbeats.beat("queue:streams", now=now())
+
+
+@shared_task
+def canary_advisor(**_: Any) -> None:
+    """The advisor worker takes tasks."""
+    heartbeats.beat("queue:advisor", now=now())
+
+
+@shared_task
+def watch_health(**_: Any) -> None:
+    """Raise and close the alerts about the parts."""
+    services.watch_health(now=now())
