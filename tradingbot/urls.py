@@ -5,6 +5,7 @@ from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("", include("tradingbot.operations.health_urls")),
     path("", include("tradingbot.operations.urls")),
     path("", include("market.urls")),
     path("", include("proposals.urls")),
