@@ -245,6 +245,7 @@ LOGGING = {
             "celery.app.trace",
             "celery.worker.strategy",
             "binance",
+            "picows",
         )
     },
 }

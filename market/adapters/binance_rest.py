@@ -1,6 +1,7 @@
 """REST over python-binance, for public requests here and for execution's signed ones by subclass."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,7 @@ from binance.exceptions import BinanceAPIException, BinanceRequestException
 from django.conf import settings
 
 from market import rules
-from market.contracts import Candle, ExchangeUnavailable, Interval, MalformedFrame, SymbolFilters
+from market.contracts import Candle, ExchangeUnavailable, Interval, MalformedFrame, Quote, SymbolFilters
 from tradingbot.core import clock
 
 KLINES_MAX = 1000
@@ -76,6 +77,14 @@ class MarketClient(BinanceClient):
         if not isinstance(entries, list):
             raise MalformedFrame("exchangeInfo gave no list of symbols")
         return [(rules.parse_filters(entry), entry) for entry in entries]
+
+    def fetch_quotes(self, symbols: Sequence[str]) -> list[Quote]:
+        """Best bid and ask of `symbols` as of the moment of asking (weight 4)."""
+        asked_at = clock.now()
+        answer = self._read("ticker/bookTicker", symbols=json.dumps(list(symbols), separators=(",", ":")))
+        if not isinstance(answer, list):
+            raise MalformedFrame("ticker/bookTicker gave no list")
+        return [rules.parse_book_row(row, received_at=asked_at) for row in answer]
 
     def fetch_candles(
         self,

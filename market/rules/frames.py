@@ -28,6 +28,7 @@ class Envelope(msgspec.Struct):
     stream: str = ""
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     id: int | str | None = None
+    result: list[str] | None = None
     error: dict[str, Any] | None = None
     code: int | None = None
     msg: str = ""
@@ -73,10 +74,11 @@ class Kline:
 
 @dataclass(frozen=True, slots=True)
 class ControlReply:
-    """The answer to SUBSCRIBE and the like; `error` is empty when it succeeded."""
+    """The answer to SUBSCRIBE (no names) or LIST_SUBSCRIPTIONS; `error` is empty when it succeeded."""
 
     request_id: int | str | None
-    error: str
+    error: str = ""
+    names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def _control(envelope: Envelope) -> ControlReply | ServerShutdown:
     if envelope.code is not None:
         return ControlReply(envelope.id, f"code {envelope.code}: {envelope.msg:.120}")
     _require(envelope.id is not None, "neither data nor the answer to a request")
-    return ControlReply(envelope.id, "")
+    return ControlReply(envelope.id, names=None if envelope.result is None else tuple(envelope.result))
 
 
 def _kline(body: _KlineBody, symbol: str, interval: str) -> Kline:
@@ -176,6 +178,14 @@ def _candle(
         trade_count=trade_count,
         closed=closed,
     )
+
+
+def parse_book_row(row: Any, *, received_at: datetime) -> Quote:
+    """One object of GET /api/v3/ticker/bookTicker."""
+    _require(isinstance(row, dict) and isinstance(row.get("symbol"), str), "a book ticker has no symbol")
+    texts = [row.get(name) for name in ("bidPrice", "bidQty", "askPrice", "askQty")]
+    _require(all(isinstance(text, str) for text in texts), "a price or quantity is not text")
+    return quote_from_ticker(BookTicker(row["symbol"], *texts), received_at=received_at)
 
 
 def quote_from_ticker(ticker: BookTicker, *, received_at: datetime) -> Quote:

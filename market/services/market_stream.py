@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -10,7 +11,16 @@ from market import rules, selectors
 from market.adapters.binance_rest import MarketClient
 from market.adapters.quote_cache import QuoteCache
 from market.adapters.stream_client import SocketEnded, StreamSocket
-from market.contracts import Candle, Fence, Interval, MalformedFrame, Quote, Stream, UnknownInstrument
+from market.contracts import (
+    Candle,
+    Fence,
+    Interval,
+    MalformedFrame,
+    MarketError,
+    Quote,
+    Stream,
+    UnknownInstrument,
+)
 from market.rules import BookTicker, ControlReply, Kline
 from market.services import backfill, candles, instruments, quotes
 from market.services.database_thread import DatabaseThread
@@ -21,9 +31,14 @@ from tradingbot.core.environments import Environment
 
 logger = logging.getLogger(__name__)
 SUBSCRIBE_BATCH = 200
+LIST_AFTER_SECONDS = 2.0
+DATA_SILENCE_SECONDS = 30.0
+KEEP_ALIVE_SECONDS = 1.0
 SUBSCRIBE_PAUSE_SECONDS = 0.25  # the exchange drops a client that sends more than 5 messages a second
 QUOTE_FLUSH_SECONDS = 0.1
 QUOTE_STORE_SECONDS = 1.0
+QUOTE_QUIET_SECONDS = 2.0
+QUOTE_CONFIRM_SECONDS = 1.0
 HOLE_ATTEMPTS = 3
 HOLE_PAUSE_SECONDS = 0.3
 
@@ -31,13 +46,17 @@ HOLE_PAUSE_SECONDS = 0.3
 class MarketStream(StreamLoop):
     """1m klines and book tickers of settings.SYMBOLS on one connection."""
 
-    def __init__(self, database: DatabaseThread, fence: Fence) -> None:
+    def __init__(self, database: DatabaseThread, fence: Fence, *, holds_lease: Callable[[], bool]) -> None:
         super().__init__(Stream.MARKET, database, fence)
+        self._holds_lease = holds_lease
         self._client = MarketClient()
         self._cache = QuoteCache()
         self._symbols: tuple[str, ...] = ()
+        self._names: list[str] = []
+        self._data_at = 0.0
         self._expected: dict[str, datetime | None] = {}  # open time of the next closed candle
         self._tickers: dict[str, tuple[BookTicker, datetime]] = {}
+        self._quoted_at: dict[str, datetime] = {}
         self._uncached: dict[str, Quote] = {}
         self._unstored: dict[str, Quote] = {}
 
@@ -52,19 +71,38 @@ class MarketStream(StreamLoop):
 
     async def serve(self, socket: StreamSocket) -> None:
         self._expected = dict.fromkeys(self._symbols)
+        self._quoted_at = {}
+        self._names = [f"{s.lower()}@{kind}" for s in self._symbols for kind in ("kline_1m", "bookTicker")]
         await self._subscribe(socket)
         for symbol in self._symbols:  # what the socket brings meanwhile waits in its queue
             await self._catch_up(symbol)
         await self.feed.caught_up()
-        await until_first_ends(self._apply_frames(socket), self._write_quotes())
+        self._data_at = clock.monotonic_seconds()
+        await until_first_ends(
+            self._apply_frames(socket),
+            self._keep_alive(socket),
+            self._write_quotes(),
+            self._confirm_quotes(),
+        )
 
     async def _subscribe(self, socket: StreamSocket) -> None:
-        names = [f"{s.lower()}@{kind}" for s in self._symbols for kind in ("kline_1m", "bookTicker")]
-        for number, first in enumerate(range(0, len(names), SUBSCRIBE_BATCH), start=1):
+        for number, first in enumerate(range(0, len(self._names), SUBSCRIBE_BATCH), start=1):
             if number > 1:
                 await asyncio.sleep(SUBSCRIBE_PAUSE_SECONDS)
-            batch = names[first : first + SUBSCRIBE_BATCH]
+            batch = self._names[first : first + SUBSCRIBE_BATCH]
             socket.send({"method": "SUBSCRIBE", "params": batch, "id": number})
+
+    async def _keep_alive(self, socket: StreamSocket) -> None:
+        """In a quiet market, ask for our subscriptions: the answer shows that the connection and they live."""
+        number = len(self._names)
+        while True:
+            await asyncio.sleep(KEEP_ALIVE_SECONDS)
+            silence = clock.monotonic_seconds() - self._data_at
+            if silence > DATA_SILENCE_SECONDS:
+                raise SocketEnded(f"no market data for {DATA_SILENCE_SECONDS:.0f} s")
+            if silence > LIST_AFTER_SECONDS:
+                number += 1
+                socket.send({"method": "LIST_SUBSCRIPTIONS", "id": number})
 
     # --- candles ---
     async def _catch_up(self, symbol: str) -> None:
@@ -111,6 +149,7 @@ class MarketStream(StreamLoop):
         """Keeps the newest ticker of each symbol, collects closed candles, and notes an announced end."""
         closed: list[Candle] = []
         end: SocketEnded | None = None
+        received = clock.monotonic_seconds()
         for frame in frames:
             try:
                 message = rules.parse_stream_frame(frame)
@@ -119,17 +158,25 @@ class MarketStream(StreamLoop):
             except MalformedFrame as error:
                 self.feed.rejected(frame, error)
                 continue
+            if isinstance(message, BookTicker | Kline):
+                self._data_at = received
             if isinstance(message, BookTicker):
                 self._tickers[message.symbol] = (message, now)
             elif isinstance(message, Kline):
                 if message.candle is not None:
                     closed.append(message.candle)
             elif isinstance(message, ControlReply):
-                if message.error:
-                    end = SocketEnded(f"SUBSCRIBE was refused: {message.error}")
+                end = self._judge(message) or end
             else:
                 end = SocketEnded("the exchange announced its shutdown", at_once=True)
         return closed, end
+
+    def _judge(self, reply: ControlReply) -> SocketEnded | None:
+        if reply.error:
+            return SocketEnded(f"a subscription was refused: {reply.error}")
+        if reply.names is not None and not set(self._names) <= set(reply.names):
+            return SocketEnded("the exchange has lost some of our subscriptions")
+        return None
 
     async def _release(self, closed: list[Candle]) -> None:
         """Store closed candles in order; one that does not follow the last is preceded by its backfill."""
@@ -171,12 +218,42 @@ class MarketStream(StreamLoop):
         while True:
             await asyncio.sleep(QUOTE_FLUSH_SECONDS)
             self._parse_tickers()
-            if self._uncached and await self._cache.put(list(self._uncached.values())):
-                self._uncached.clear()
+            await self._write_cache()
             if self._unstored and clock.monotonic_seconds() - stored_at >= QUOTE_STORE_SECONDS:
                 stored_at = clock.monotonic_seconds()
                 newest, self._unstored = list(self._unstored.values()), {}
                 await self.database.run(quotes.record_quotes, quotes=newest, fence=self.fence)
+
+    async def _write_cache(self) -> None:
+        """Redis knows no fence: a process that slept must not pass old frames off as the latest price."""
+        if self._uncached and self._holds_lease() and await self._cache.put(list(self._uncached.values())):
+            self._uncached.clear()
+
+    async def _confirm_quotes(self) -> None:
+        """Ask by REST for quotes that were quiet: the stream sends changes only, and silence proves nothing."""
+        while True:
+            await asyncio.sleep(QUOTE_CONFIRM_SECONDS)
+            quiet_since = clock.now() - timedelta(seconds=QUOTE_QUIET_SECONDS)
+            quiet = [s for s in self._symbols if s not in self._quoted_at or self._quoted_at[s] < quiet_since]
+            if quiet:
+                await self._ask_quotes(quiet)
+
+    async def _ask_quotes(self, symbols: list[str]) -> None:
+        try:
+            found = await asyncio.to_thread(self._client.fetch_quotes, symbols)
+        except MarketError as error:
+            logger.warning("quiet quotes not confirmed: %s", error)
+            return
+        for quote in found:
+            if quote.symbol in symbols:
+                self._take_quote(quote)
+
+    def _take_quote(self, quote: Quote) -> None:
+        """The newest by receive time counts: the stream may have brought a later one meanwhile."""
+        seen = self._quoted_at.get(quote.symbol)
+        if seen is None or seen <= quote.received_at:
+            self._quoted_at[quote.symbol] = quote.received_at
+            self._uncached[quote.symbol] = self._unstored[quote.symbol] = quote
 
     def _parse_tickers(self) -> None:
         tickers, self._tickers = self._tickers, {}
@@ -186,7 +263,7 @@ class MarketStream(StreamLoop):
             except MalformedFrame as error:
                 self.feed.rejected(repr(ticker).encode(), error)
                 continue
-            self._uncached[quote.symbol] = self._unstored[quote.symbol] = quote
+            self._take_quote(quote)
 
     async def close(self) -> None:
         """Give back what is not the database's."""

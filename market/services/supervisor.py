@@ -71,9 +71,11 @@ class _Supervisor:
     def __init__(self, holder: str) -> None:
         self._holder = holder
         self._lease_thread = DatabaseThread("lease")
+        self._renewed_at = 0.0
 
     async def acquire(self) -> Fence | None:
         """The lease, or None while another holds it or the database does not answer."""
+        asked_at = clock.monotonic_seconds()
         try:
             number = await self._lease_thread.run(
                 leases.acquire, lease_name(), holder=self._holder, seconds=LEASE_SECONDS
@@ -81,28 +83,34 @@ class _Supervisor:
         except Error as error:
             logger.warning("lease not asked for", extra={"error": type(error).__name__})
             return None
+        if number is not None:
+            self._renewed_at = asked_at
         return None if number is None else Fence(lease_name(), number)
+
+    def holds_lease(self) -> bool:
+        """Whether the last renewal is recent enough that nobody else can hold the lease."""
+        return clock.monotonic_seconds() - self._renewed_at < LEASE_SECONDS
 
     async def renew(self, fence: Fence) -> None:
         """Renew until it fails; raises LeaseLost before the lease could have lapsed unnoticed."""
-        renewed_at = clock.monotonic_seconds()
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            asked_at = clock.monotonic_seconds()
+            left = self._renewed_at + LEASE_SECONDS - clock.monotonic_seconds()
             try:
-                async with asyncio.timeout(LEASE_SECONDS - (asked_at - renewed_at)):
+                async with asyncio.timeout(left):
                     renewed = await self.acquire()
             except TimeoutError as error:
                 raise LeaseLost(f"the lease {fence.lease} could not be renewed in time") from error
-            if renewed == fence:
-                renewed_at = asked_at
-            elif renewed is not None or asked_at - renewed_at > LEASE_SECONDS - RENEW_SECONDS:
+            if renewed is not None and renewed != fence:
+                raise LeaseLost(f"the lease {fence.lease} was taken over and has come back to us")
+            if renewed is None and left < RENEW_SECONDS:
                 raise LeaseLost(f"the lease {fence.lease} is no longer ours")
 
     async def stream(self, fence: Fence) -> None:
         """Both streams and the report of their state, each with a database thread of its own."""
         threads = [DatabaseThread(name) for name in ("market", "account", "report")]
-        market, account = MarketStream(threads[0], fence), AccountStream(threads[1], fence)
+        market = MarketStream(threads[0], fence, holds_lease=self.holds_lease)
+        account = AccountStream(threads[1], fence)
         try:
             await _until_done(threads[2], lambda: feeds.close_open_sessions(now=clock.now(), fence=fence))
             await until_first_ends(market.run(), account.run(), _report([market, account], threads[2], fence))
