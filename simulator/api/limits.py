@@ -62,9 +62,14 @@ class Limiter:
         window = self._weights.setdefault(address, Window(MINUTE_MS, WEIGHT_PER_MINUTE))
         window.add(weight, now_ms)
 
+    def forget(self) -> None:
+        """Start all counts again."""
+        self._weights.clear()
+        self._orders.clear()
+
     def refund(self, address: str, weight: int, now_ms: int) -> None:
         """Successful order requests cost nothing (since 2026-04-02)."""
-        self._weights[address].add(-weight, now_ms)
+        self.add_weight(address, -weight, now_ms)
 
     def used_weight(self, address: str, now_ms: int) -> int:
         window = self._weights.get(address)

@@ -13,6 +13,7 @@ from simulator.clock import monotonic_seconds
 QUEUE_MESSAGES_MAX = 5_000
 PING_INTERVAL_SECONDS = 20.0
 PONG_WAIT_SECONDS = 60.0
+CLOSE_FRAME_SECONDS = 1.0
 MESSAGE_BYTES_MAX = 1 << 20
 
 
@@ -31,6 +32,11 @@ class Connection:
         self._queue: deque[tuple[WSMsgType, bytes]] = deque()
         self._wake = asyncio.Event()
         self._closing: tuple[int, str] | None = None
+
+    @property
+    def closing(self) -> bool:
+        """A close frame has been asked for."""
+        return self._closing is not None
 
     def send(self, message: bytes) -> None:
         self._enqueue(WSMsgType.TEXT, message)
@@ -114,6 +120,9 @@ class Connections:
                 self._receive(connection, message.type, message.data, on_text)
         finally:
             self._open.discard(connection)
+            if connection.closing:
+                # The writer is on its way to send the close frame.
+                await asyncio.wait({writer}, timeout=CLOSE_FRAME_SECONDS)
             writer.cancel()
             for callback in connection.on_close:
                 callback()
