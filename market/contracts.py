@@ -53,6 +53,11 @@ class Interval(StrEnum):
         return {"m": 60_000, "h": 3_600_000, "d": 86_400_000}[self.value[-1]] * int(self.value[:-1])
 
 
+# The indicators are computed over exactly so many closed candles, so that a value never depends on how much
+# history happens to be stored. The longest period is 50: over 150 candles the seed of ema_50 has decayed to
+# (49/51)^100 = 2 %. Change a formula, a period or the window, and the version must change with it.
+INDICATOR_VERSION = "1"
+WINDOW_CANDLES = 150
 # Kept from the 1m candles, so that all intervals agree with each other.
 DERIVED_INTERVALS = (Interval.M5, Interval.M15)
 

@@ -17,13 +17,10 @@ from market.rules.frames import (
     parse_stream_frame,
     quote_from_ticker,
 )
-from market.rules.indicators import INDICATOR_VERSION, WINDOW_CANDLES, compute_facts
 from market.rules.snapshots import compose_snapshot, snapshot_payload
 
 __all__ = [
-    "INDICATOR_VERSION",
     "SHUTDOWN",
-    "WINDOW_CANDLES",
     "BookTicker",
     "ControlReply",
     "Envelope",
@@ -32,7 +29,6 @@ __all__ = [
     "ServerShutdown",
     "bucket_start",
     "compose_snapshot",
-    "compute_facts",
     "derive",
     "first_hole",
     "length",

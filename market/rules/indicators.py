@@ -1,7 +1,6 @@
 """Indicators: TA-Lib over the last WINDOW_CANDLES closed candles. Same candles, same text.
 
-The window has a fixed length, so a value never depends on how much history happens to be stored. Change a
-formula, a period or the window and INDICATOR_VERSION must change with it.
+Import this module where it is needed and not before: TA-Lib and NumPy cost a process some 50 MB.
 """
 
 import math
@@ -12,11 +11,8 @@ import numpy as np
 import talib
 from numpy.typing import NDArray
 
-from market.contracts import Candle, StaleData
+from market.contracts import WINDOW_CANDLES, Candle, StaleData
 
-INDICATOR_VERSION = "1"
-# The longest period is 50; over 150 candles the seed of ema_50 has decayed to (49/51)^100 = 2 %.
-WINDOW_CANDLES = 150
 SIGNIFICANT_DIGITS = 10
 VWAP_CANDLES = 60
 VOLATILITY_CANDLES = 30

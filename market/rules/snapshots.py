@@ -6,9 +6,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from market.contracts import Candle, MarketSnapshot, Quote, StaleData, SymbolFilters
+from market.contracts import INDICATOR_VERSION, Candle, MarketSnapshot, Quote, StaleData, SymbolFilters
 from market.rules.candles import first_hole
-from market.rules.indicators import INDICATOR_VERSION, compute_facts
 from tradingbot.core.decimals import plain
 
 SHOWN_CANDLES = 30
@@ -18,6 +17,8 @@ def compose_snapshot(
     *, candles: Sequence[Candle], quote: Quote, ages_seconds: dict[str, float]
 ) -> MarketSnapshot:
     """The snapshot of one symbol; raises StaleData when candles are missing inside or at the front."""
+    from market.rules.indicators import compute_facts
+
     hole = first_hole(candles)
     if hole is not None:
         raise StaleData(f"the candle of {iso_z(hole)} is missing")

@@ -6,7 +6,7 @@ from uuid import uuid4
 from django.conf import settings
 
 from market import rules, selectors
-from market.contracts import Interval, Quote, StaleData
+from market.contracts import WINDOW_CANDLES, Interval, Quote, StaleData
 from market.models import Snapshot
 from market.selectors import candles as stored
 from tradingbot.core.audit import canonical_json, sha256_hex
@@ -31,7 +31,7 @@ def take_snapshot(*, symbol: str, interval: Interval, now: datetime) -> Snapshot
     candle_age = _candle_age(symbol, interval, now)
     filters = selectors.symbol_filters(symbol)
     snapshot = rules.compose_snapshot(
-        candles=selectors.closed_candles(symbol, interval, rules.WINDOW_CANDLES),
+        candles=selectors.closed_candles(symbol, interval, WINDOW_CANDLES),
         quote=quote,
         ages_seconds={
             "quote": quote_age,
