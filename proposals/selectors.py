@@ -8,15 +8,7 @@ from django.db.models import QuerySet
 
 from market import selectors as market_selectors
 from market.contracts import Candle, Interval
-from proposals.contracts import (
-    APPROVED_STATUSES,
-    OrderType,
-    ProposalStatus,
-    QuantisedOrder,
-    Side,
-    TimeInForce,
-    TradeProposal,
-)
+from proposals.contracts import APPROVED_STATUSES, ProposalStatus, QuantisedOrder
 from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
 
 # A decision without an end is a killed worker's after the call's own deadline and this much more.
@@ -109,24 +101,7 @@ def pending(now: datetime) -> list[Proposal]:
 
 
 # --- what a row says -------------------------------------------------------------------------------------
-def trade_of(proposal: Proposal) -> TradeProposal:
-    """The validated answer of a BUY or SELL proposal."""
-    return TradeProposal.model_validate(proposal.answer)
-
-
 def order_of(proposal: Proposal) -> QuantisedOrder:
-    """The order of a proposal that passed the gate, as its row holds it."""
-    return QuantisedOrder(
-        symbol=proposal.symbol,
-        side=Side(proposal.side),
-        order_type=OrderType(proposal.order_type),
-        time_in_force=TimeInForce(proposal.time_in_force) if proposal.time_in_force else None,
-        quantity=proposal.quantity,
-        price=proposal.price,
-        stop_price=proposal.stop_price,
-        target_price=proposal.target_price,
-        reference_price=proposal.reference_price,
-        worst_price=proposal.worst_price,
-        notional_quote=proposal.notional_quote,
-        fee_quote=proposal.fee_quote,
-    )
+    """The order of a proposal that passed the gate, as its row holds it; ValueError when the row holds none."""
+    fields = {name: getattr(proposal, name) for name in QuantisedOrder.model_fields}
+    return QuantisedOrder.model_validate(fields | {"time_in_force": proposal.time_in_force or None})

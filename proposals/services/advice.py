@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from market import services as market_services
-from market.contracts import Interval, StaleData
+from market.contracts import Interval, MarketError, StaleData
 from proposals import rules, selectors
 from proposals.adapters import advisor
 from proposals.contracts import (
@@ -113,7 +113,7 @@ def _one_at_a_time(symbol: str) -> None:
 
 # --- ask -------------------------------------------------------------------------------------------------
 def _prepare(decision: Decision, now: datetime) -> Question:
-    """Take the snapshot and build the request; AdvisorUnavailable (STALE_DATA, PROMPT_MISSING)."""
+    """Take the snapshot and build the request; AdvisorUnavailable (STALE_DATA, NO_MARKET, PROMPT_MISSING)."""
     strategy = decision.strategy
     try:
         snapshot = market_services.take_snapshot(
@@ -121,6 +121,8 @@ def _prepare(decision: Decision, now: datetime) -> Question:
         )
     except StaleData as error:
         raise AdvisorUnavailable("STALE_DATA", str(error)) from error
+    except MarketError as error:
+        raise AdvisorUnavailable("NO_MARKET", str(error)) from error
     decision.snapshot = snapshot
     decision.save(update_fields=["snapshot"])
     return build_question(strategy=strategy, snapshot=snapshot, now=now)

@@ -43,7 +43,7 @@ def record_verdict(
     if proposal.expires_at <= now:
         transition(proposal, to=ProposalStatus.EXPIRED, actor=actor, now=now, reason="not assessed in time")
         return proposal
-    kept = {
+    kept: dict[str, Any] = {
         "verdict": [_storable(rule) for rule in verdict],
         "limits_version": limits_version,
         "validated_at": now,
@@ -67,7 +67,7 @@ def record_verdict(
         digest=digest,
     )
     if needs_person:
-        _ask_a_person(proposal, now)
+        _ask_a_person(proposal, stored, now)
     return proposal
 
 
@@ -114,13 +114,13 @@ def _reject(
     )
 
 
-def _ask_a_person(proposal: Proposal, now: datetime) -> None:
-    quantity, cost = plain(proposal.quantity), plain(proposal.notional_quote)
+def _ask_a_person(proposal: Proposal, order: QuantisedOrder, now: datetime) -> None:
+    quantity, cost = plain(order.quantity), plain(order.notional_quote)
     alerts.raise_alert(
         kind=APPROVAL_ALERT,
         severity="high",
         subject=f"{Proposal.TOPIC}:{proposal.pk}",
-        title=f"{proposal.side} {quantity} {proposal.symbol} waits for approval",
+        title=f"{order.side} {quantity} {proposal.symbol} waits for approval",
         detail=f"At most {cost} in quote. Without an answer it expires at {proposal.expires_at:%H:%M:%S} UTC.",
         now=now,
     )

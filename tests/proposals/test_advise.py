@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection
 
 from market.contracts import StaleData
 from market.models import Candle, Snapshot
@@ -14,6 +15,7 @@ from proposals import selectors, services
 from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
 from tests.proposals.conftest import KEY, SYMBOL, buy, no_trade
 from tests.proposals.model_server import Server, echoes, fails, hangs, hangs_up, says
+from tests.proposals.races import race
 from tradingbot.core import audit
 from tradingbot.core.models import Alert, AuditRecord
 
@@ -36,7 +38,7 @@ def test_valid_buy_becomes_a_proposal_for_the_gate(
 
     assert (proposal.status, proposal.action, proposal.confidence_pct) == ("proposed", "BUY", 60)
     assert proposal.reasons == "Momentum is up."
-    assert selectors.trade_of(proposal).limit_price == "20000"
+    assert proposal.answer["limit_price"] == "20000"
     assert selectors.proposals_to_assess(10) == [proposal.pk]
     assert timedelta(seconds=120) <= proposal.expires_at - now < timedelta(seconds=130)
 
@@ -329,3 +331,60 @@ def test_interrupted_decision_is_closed_with_no_trade(strategy: Strategy, now: d
     decision.refresh_from_db()
     assert (decision.outcome, decision.proposal.status) == ("INTERRUPTED", "no_trade")
     assert services.expire_overdue(now=now + timedelta(hours=1)) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_answer_after_the_decision_was_closed_is_dropped(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    def close_meanwhile(handler: Any) -> None:
+        services.expire_overdue(now=now + timedelta(hours=1))
+        connection.close()
+        echoes(buy)(handler)
+
+    model_server.scripts = [close_meanwhile]
+
+    proposal = advise(strategy, now)
+
+    assert (proposal.status, proposal.decision.outcome) == ("no_trade", "INTERRUPTED")
+    assert Proposal.objects.count() == 1
+    assert proposal.decision.response_text == ""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_racing_for_a_candle_ask_the_model_once(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    model_server.scripts = [echoes(no_trade)]
+
+    outcomes = race([lambda: services.advise(strategy=strategy, symbol=SYMBOL, now=now)] * 6)
+
+    assert sum(isinstance(o, Proposal) for o in outcomes) == 1
+    assert outcomes.count(None) == 5
+    assert len(model_server.requests) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_transaction_is_open_while_the_model_thinks(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    seen: list[Any] = []
+
+    def look(handler: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT state FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+            seen.extend(cursor.fetchall())
+        seen.append(Decision.objects.get().request_sha256)
+        connection.close()
+        echoes(buy)(handler)
+
+    model_server.scripts = [look]
+
+    advise(strategy, now)
+
+    *states, request_sha256 = seen
+    assert set(states) == {("idle",)}
+    assert len(request_sha256) == 64  # on record before it left

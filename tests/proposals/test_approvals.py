@@ -284,6 +284,8 @@ def test_claim_with_another_digest_is_refused(proposed: Make, now: datetime) -> 
         {"side": "SELL"},
         {"symbol": "ETHUSDT"},
         {"limits_version": 4},
+        {"worst_price": None},
+        {"order_type": ""},
     ],
 )
 def test_claim_of_a_row_changed_behind_our_back_is_refused(
