@@ -16,7 +16,7 @@ With a position
     Else m % 5 == 0: BUY 25 more; any other minute: NO_TRADE NO_EDGE.
 
 A BUY is LIMIT IOC at ask * 1.0005 in even minutes and MARKET in odd ones. Its stop is
-close - d and its target close + 1.5 * d with d = max(3 * ATR, 0.3 % of close). Prices are cut to the tick.
+close - d and its target close + 2 * d with d = max(3 * ATR, 2 % of close), wide enough to pay fees and collar. Prices are cut to the tick.
 Confidence is 50 + 40 * |EMA 9 - EMA 21| / ATR, at most 90. Every decision is valid for 300 seconds.
 """
 
@@ -35,8 +35,8 @@ QUOTE_BY_MINUTE = {0: Decimal(120), 1: Decimal(25), 2: Decimal(60)}
 ADDITION_QUOTE = Decimal(25)
 LIMIT_ABOVE_ASK = Decimal("1.0005")
 STOP_ATRS = Decimal(3)
-TARGET_PER_STOP = Decimal("1.5")
-STOP_DISTANCE_MIN = Decimal("0.003")
+TARGET_PER_STOP = Decimal(2)
+STOP_DISTANCE_MIN = Decimal("0.02")
 
 
 @dataclass(slots=True, frozen=True)
