@@ -78,6 +78,7 @@ def reconcile_requested(**_: Any) -> None:
     """Reconcile at once when somebody asked, at the start and after each reconnect of the account stream."""
     trigger = selectors.reconciliation_is_due()
     if trigger is not None:
+        measure_clock()
         services.reconcile(exchange=services.gateway(), trigger=trigger, holder=_holder(), now=now())
 
 
