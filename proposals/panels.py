@@ -1,1 +1,138 @@
-"""Panels of proposals and what they read."""
+"""Panels of proposals: the queue, the lists, the gate's verdict, the record of the decision."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import QuerySet
+
+from market.models import Quote
+from proposals import selectors
+from proposals.contracts import ProposalStatus
+from proposals.models import Proposal
+from tradingbot.core import clock
+from tradingbot.core.panels import UnknownPanel, panel
+
+QUEUE_SHOWN = 50
+NEXT_SHOWN = 5
+RECENT_SHOWN = 10
+PAGE_ROWS = 50
+PAGES_MAX = 200
+DECIDED = (ProposalStatus.APPROVED, ProposalStatus.REJECTED, ProposalStatus.EXPIRED)
+# What the list of all proposals can be narrowed to, in the order of the links.
+FILTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "all": ("All", ()),
+    "waiting": ("Waiting", (ProposalStatus.PENDING_APPROVAL,)),
+    "approved": ("Approved", (ProposalStatus.APPROVED, ProposalStatus.AUTO_APPROVED)),
+    "refused": ("Refused by the gate", (ProposalStatus.RISK_REJECTED,)),
+    "rejected": ("Rejected", (ProposalStatus.REJECTED,)),
+    "expired": ("Expired", (ProposalStatus.EXPIRED,)),
+    "no-trade": ("No trade", (ProposalStatus.NO_TRADE,)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A pending proposal with how far the price went since; `drift_pct` is None without a quote."""
+
+    proposal: Proposal
+    drift_pct: Decimal | None
+    denied: int
+    held: int
+
+
+def _waiting(limit: int) -> tuple[list[Waiting], int]:
+    rows = selectors.pending(clock.now())
+    quotes = {q.symbol: q for q in Quote.objects.filter(environment=settings.TRADING_ENVIRONMENT)}
+    return [_with_drift(row, quotes.get(row.symbol)) for row in rows[:limit]], len(rows)
+
+
+def _with_drift(row: Proposal, quote: Quote | None) -> Waiting:
+    drift = None
+    if quote is not None and row.reference_price:
+        drift = ((quote.bid + quote.ask) / 2 - row.reference_price) / row.reference_price * 100
+    verdicts = [rule.get("verdict") for rule in row.verdict]
+    return Waiting(row, drift, verdicts.count("deny"), verdicts.count("hold"))
+
+
+@panel("queue", template="proposals/queue.html", topics={"proposal", "quote"})
+def queue(user: Any, argument: str) -> dict[str, Any]:
+    """What waits for a person, soonest expiry first."""
+    rows, count = _waiting(QUEUE_SHOWN)
+    return {"rows": rows, "count": count, "shown": QUEUE_SHOWN}
+
+
+@panel("queue.next", template="proposals/queue_next.html", topics={"proposal"})
+def queue_next(user: Any, argument: str) -> dict[str, Any]:
+    """The next to expire, for the overview."""
+    rows, count = _waiting(NEXT_SHOWN)
+    return {"rows": rows, "count": count}
+
+
+@panel("queue.decided", template="proposals/decided.html", topics={"proposal"})
+def decided(user: Any, argument: str) -> dict[str, Any]:
+    """Lately decided or expired."""
+    rows = selectors.proposals().filter(status__in=DECIDED).order_by("-created_at")
+    return {"rows": rows[:25], "title": "Decided and expired"}
+
+
+@panel("proposals.recent", template="proposals/recent.html", topics={"proposal"})
+def recent(user: Any, argument: str) -> dict[str, Any]:
+    """The last proposals of any fate, for the overview."""
+    return {"rows": selectors.proposals().order_by("-created_at")[:RECENT_SHOWN]}
+
+
+@panel("proposals", template="proposals/list.html", topics={"proposal"})
+def all_proposals(user: Any, argument: str) -> dict[str, Any]:
+    """`proposals:<filter>:<page>`: all proposals, newest first, with the reason of those that went no further."""
+    name, _, page_text = argument.partition(":")
+    page = int(page_text) if page_text.isdecimal() else 1
+    if name not in FILTERS or not 1 <= page <= PAGES_MAX:
+        raise UnknownPanel("there is no such list of proposals")
+    statuses = FILTERS[name][1]
+    rows: QuerySet[Proposal] = selectors.proposals().select_related("decision").order_by("-created_at")
+    rows = rows.filter(status__in=statuses) if statuses else rows
+    found = list(rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS + 1])
+    return {
+        "rows": found[:PAGE_ROWS],
+        "filter": name,
+        "filters": [(key, label) for key, (label, _) in FILTERS.items()],
+        "page": page,
+        "older": page + 1 if len(found) > PAGE_ROWS else None,
+        "newer": page - 1 if page > 1 else None,
+    }
+
+
+def find_proposal(argument: str) -> Proposal:
+    """The proposal of this environment with that id, or UnknownPanel."""
+    try:
+        return (
+            selectors.proposals()
+            .select_related("decision__snapshot", "decision__strategy")
+            .get(pk=UUID(argument))
+        )
+    except (ValueError, Proposal.DoesNotExist) as error:
+        raise UnknownPanel("there is no such proposal") from error
+
+
+_RULE_ORDER = {"deny": 0, "hold": 1, "pass": 2}
+
+
+@panel("proposal.rules", template="proposals/rules.html", topics={"proposal"}, keyed_by="proposal")
+def verdict(user: Any, argument: str) -> dict[str, Any]:
+    """The gate's verdict rule by rule, what denies and holds first."""
+    row = find_proposal(argument)
+    rules = sorted(row.verdict, key=lambda rule: _RULE_ORDER.get(rule.get("verdict", ""), 0))
+    counts = {name: sum(rule.get("verdict") == name for rule in rules) for name in _RULE_ORDER}
+    return {"proposal": row, "rules": rules, "counts": counts}
+
+
+@panel("proposal.record", template="proposals/record.html", topics={"proposal"}, keyed_by="proposal")
+def record(user: Any, argument: str) -> dict[str, Any]:
+    """The model's reasons, the facts it stated, and the record of the call."""
+    row = find_proposal(argument)
+    answer = row.answer if isinstance(row.answer, dict) else {}
+    facts = [fact for fact in answer.get("facts") or [] if isinstance(fact, dict)]
+    return {"proposal": row, "decision": row.decision, "facts": facts}

@@ -1,5 +1,12 @@
 """Addresses of proposals."""
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
+from proposals import views
+
+urlpatterns: list[URLPattern] = [
+    path("approvals/", views.queue, name="queue"),
+    path("approvals/<uuid:proposal_id>/", views.proposal, name="proposal"),
+    path("approvals/<uuid:proposal_id>/reject/", views.reject, name="reject_proposal"),
+    path("proposals/", views.all_proposals, name="proposals"),
+]

@@ -1,1 +1,80 @@
 """Pages and commands of proposals."""
+
+from uuid import UUID
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from proposals import selectors, services
+from proposals.contracts import DecisionRefused
+from proposals.forms import RejectForm
+from tradingbot.core import clock, commands, panels
+
+
+@never_cache
+@require_safe
+def queue(request: HttpRequest) -> HttpResponse:
+    """What waits for a person, and what was decided lately."""
+    return render(
+        request, "proposals/queue_page.html", {"here": "queue", "panels": ("queue", "queue.decided")}
+    )
+
+
+@never_cache
+@require_safe
+def proposal(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
+    """One proposal with everything that a decision needs, and its fate."""
+    found = _find(proposal_id)
+    keys = tuple(
+        f"{name}:{proposal_id}" for name in ("decision", "order.fate", "proposal.rules", "proposal.record")
+    )
+    context = {"here": "queue", "panels": keys, "proposal": found}
+    return render(request, "proposals/proposal_page.html", context)
+
+
+@never_cache
+@require_safe
+def all_proposals(request: HttpRequest) -> HttpResponse:
+    """All proposals, by outcome."""
+    status, page = request.GET.get("status", "all"), request.GET.get("page", "1")
+    context = {"here": "proposals", "panels": (f"proposals:{status}:{page}",)}
+    try:
+        return render(request, "proposals/list_page.html", context)
+    except panels.UnknownPanel as error:
+        raise Http404 from error
+
+
+@never_cache
+@require_POST
+def reject(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
+    """Reject a proposal, with a reason."""
+    _find(proposal_id)
+    form = RejectForm(request.POST)
+    answer = {
+        "keys": (f"decision:{proposal_id}", "badge:pending"),
+        "page": reverse("proposal", args=[proposal_id]),
+    }
+    if not form.is_valid():
+        sentence = "Not rejected: choose one of the reasons; a note may have 240 characters."
+        return commands.refused(request, sentence=sentence, status=422, **answer)
+    try:
+        services.reject_proposal(
+            proposal_id=proposal_id,
+            version=form.cleaned_data["version"],
+            actor=request.user.get_username(),
+            reason=form.reason,
+            now=clock.now(),
+        )
+    except DecisionRefused as error:
+        return commands.refused(request, sentence=error.detail, status=409, **answer)
+    return commands.done(request, sentence="Rejected. Nothing is ordered.", **answer)
+
+
+def _find(proposal_id: UUID) -> object:
+    found = selectors.proposals().filter(pk=proposal_id).first()
+    if found is None:
+        raise Http404
+    return found

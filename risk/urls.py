@@ -1,5 +1,7 @@
 """Addresses of risk."""
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
+from risk import views
+
+urlpatterns: list[URLPattern] = [path("halt/", views.halt, name="halt")]

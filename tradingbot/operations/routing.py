@@ -1,3 +1,7 @@
 """WebSocket addresses."""
 
-websocket_urlpatterns: list = []
+from django.urls import path
+
+from tradingbot.operations.consumers import DeskConsumer
+
+websocket_urlpatterns = [path("ws/desk/", DeskConsumer.as_asgi())]

@@ -1,0 +1,161 @@
+"""Positions, equity, and how much of each limit is used."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Q
+
+from execution import selectors
+from execution.models import Order, Position
+from risk import selectors as risk
+from risk.contracts import Limits, LimitsMissing, Portfolio
+from tradingbot.core import clock
+from tradingbot.core.decimals import ZERO, plain
+from tradingbot.core.panels import panel
+
+POSITIONS_SHOWN = 50
+PROTECTIONS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A position with its mark (the bid); None is unknown."""
+
+    position: Position
+    average: Decimal | None
+    mark: Decimal | None
+    worth: Decimal | None
+    unrealised: Decimal | None
+    protected: bool
+
+
+@panel("positions", template="execution/position_list.html", topics={"position", "quote", "order"})
+def positions(user: Any, argument: str) -> dict[str, Any]:
+    """What is held, and what was earned on what was closed."""
+    rows = list(
+        Position.objects.filter(environment=selectors.ENVIRONMENT).order_by("symbol")[:POSITIONS_SHOWN]
+    )
+    quotes = selectors.quotes_of(row.symbol for row in rows if row.quantity)
+    guarded = set(
+        Order.objects.filter(
+            selectors.live_orders(), ~Q(role="order"), acknowledged_at__isnull=False
+        ).values_list("symbol", flat=True)[:PROTECTIONS_MAX]
+    )
+    held = [_held(row, quotes.get(row.symbol), row.symbol in guarded) for row in rows if row.quantity]
+    known = [row.unrealised for row in held if row.unrealised is not None]
+    return {
+        "held": held,
+        "closed": [row for row in rows if not row.quantity],
+        "realised": sum((row.realised_pnl_quote for row in rows), ZERO),
+        "fees": sum((row.fees_quote for row in rows), ZERO),
+        "unrealised": sum(known, ZERO) if len(known) == len(held) else None,
+    }
+
+
+def _held(row: Position, quote: Any, protected: bool) -> Held:
+    mark = quote.bid if quote else None
+    worth = row.quantity * mark if mark is not None else None
+    return Held(
+        position=row,
+        average=row.cost_quote / row.quantity,
+        mark=mark,
+        worth=worth,
+        unrealised=worth - row.cost_quote if worth is not None else None,
+        protected=protected,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How much of a limit is used; `used` None is unknown."""
+
+    name: str
+    used: Decimal | None
+    limit: Decimal
+    unit: str
+
+    @property
+    def share(self) -> str:
+        """Percent of the limit, for the bar."""
+        if self.used is None:
+            return ""
+        return plain(min(self.used * 100 / self.limit, Decimal(100)).quantize(ZERO)) if self.limit else "100"
+
+    @property
+    def level(self) -> str:
+        """The tone of the bar: amber from 80 percent, red from 100."""
+        if self.used is None:
+            return "idle"
+        return "bad" if self.used >= self.limit else "warn" if self.used * 100 >= self.limit * 80 else "good"
+
+
+@panel(
+    "account",
+    template="execution/account.html",
+    topics={"balance", "position", "order", "quote", "limits", "proposal"},
+)
+def account(user: Any, argument: str) -> dict[str, Any]:
+    """Equity, result of the day, and how much of each limit is used."""
+    books, limits = selectors.portfolio(now=clock.now()), limits_in_force()
+    realised, unrealised = books.realised_today_quote, books.unrealised_quote
+    return {
+        "books": books,
+        "day": realised + unrealised if realised is not None and unrealised is not None else None,
+        "held_count": len(books.holdings),
+        "limits": limits,
+        "uses": _uses(books, limits) if limits else [],
+    }
+
+
+def _uses(books: Portfolio, limits: Limits) -> list[Use]:
+    by_symbol = {symbol: _exposure(books, symbol) for symbol in {*books.holdings, *books.reserved_quote}}
+    unknown = any(value is None for value in by_symbol.values()) or not books.equity_quote
+    shares = [] if unknown else [(value or ZERO) * 100 / books.equity_quote for value in by_symbol.values()]
+    loss = None
+    if books.realised_today_quote is not None and books.unrealised_quote is not None and books.equity_quote:
+        result = books.realised_today_quote + books.unrealised_quote
+        loss = max(ZERO, -result) * 100 / books.equity_quote
+    return [
+        Use(
+            "Exposure, all symbols",
+            None if unknown else sum(shares, ZERO),
+            limits.gross_exposure_max_pct,
+            "% of equity",
+        ),
+        Use(
+            "Exposure, largest symbol",
+            None if unknown else max(shares, default=ZERO),
+            limits.symbol_exposure_max_pct,
+            "% of equity",
+        ),
+        Use("Loss today", loss, limits.daily_loss_max_pct, "% of equity"),
+        Use("Open positions", Decimal(len(books.holdings)), Decimal(limits.open_positions_max), ""),
+        Use("Open orders", Decimal(books.open_order_count), Decimal(limits.open_orders_max), ""),
+        Use(
+            "Orders in the last minute",
+            Decimal(books.orders_last_minute),
+            Decimal(limits.orders_per_minute_max),
+            "",
+        ),
+        Use(
+            "Orders in the last hour",
+            Decimal(books.orders_last_hour),
+            Decimal(limits.orders_per_hour_max),
+            "",
+        ),
+    ]
+
+
+def _exposure(books: Portfolio, symbol: str) -> Decimal | None:
+    holding = books.holdings.get(symbol)
+    held = holding.exposure_quote if holding else ZERO
+    return None if held is None else held + books.reserved_quote.get(symbol, ZERO)
+
+
+def limits_in_force() -> Limits | None:
+    """The limits, or None when none are on record."""
+    try:
+        return risk.current_limits()
+    except LimitsMissing:
+        return None

@@ -1,0 +1,146 @@
+"""Orders and their fate."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from execution import selectors
+from execution.models import Fill, Order
+from proposals import selectors as proposals
+from proposals.contracts import ProposalStatus
+from proposals.models import Proposal
+from tradingbot.core.decimals import ZERO, plain
+from tradingbot.core.panels import UnknownPanel, panel
+
+PAGE_ROWS = 50
+PAGES_MAX = 200
+RECENT_SHOWN = 10
+STEPS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of an order's timeline; `after_ms` since the line before, None on the first."""
+
+    at: datetime
+    name: str
+    detail: str
+    tone: str
+    after_ms: int | None = None
+
+
+@panel("orders", template="execution/order_list.html", topics={"order"})
+def order_list(user: Any, argument: str) -> dict[str, Any]:
+    """`orders:<page>`: all orders, newest first."""
+    page = int(argument) if argument.isdecimal() else 0
+    if not 1 <= page <= PAGES_MAX:
+        raise UnknownPanel("there is no such page of orders")
+    rows = _orders().order_by("-created_at")
+    found = list(rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS + 1])
+    return {
+        "rows": found[:PAGE_ROWS],
+        "page": page,
+        "older": page + 1 if len(found) > PAGE_ROWS else None,
+        "newer": page - 1 if page > 1 else None,
+    }
+
+
+@panel("orders.recent", template="execution/orders_recent.html", topics={"order"})
+def recent_orders(user: Any, argument: str) -> dict[str, Any]:
+    """The last orders, for the overview."""
+    return {"rows": _orders().order_by("-created_at")[:RECENT_SHOWN]}
+
+
+@panel("order", template="execution/order.html", topics={"order", "position"}, keyed_by="order")
+def order(user: Any, argument: str) -> dict[str, Any]:
+    """One order with all that happened to it."""
+    try:
+        row = _orders().get(pk=UUID(argument))
+    except (ValueError, Order.DoesNotExist) as error:
+        raise UnknownPanel("there is no such order") from error
+    return _order_context(row)
+
+
+@panel("order.fate", template="execution/fate.html", topics={"proposal", "order"})
+def fate(user: Any, argument: str) -> dict[str, Any]:
+    """What became of an approved proposal: its order's timeline."""
+    try:
+        proposal = proposals.proposals().get(pk=UUID(argument))
+    except (ValueError, Proposal.DoesNotExist) as error:
+        raise UnknownPanel("there is no such proposal") from error
+    row = _orders().filter(intent__proposal=proposal).order_by("created_at").first()
+    return _order_context(row) if row else {"proposal": proposal}
+
+
+def _orders() -> Any:
+    return Order.objects.filter(environment=selectors.ENVIRONMENT).select_related(
+        "intent__proposal__decision"
+    )
+
+
+def _order_context(row: Order) -> dict[str, Any]:
+    fills = list(row.fills.order_by("at", "trade_id")[:STEPS_MAX])
+    return {
+        "order": row,
+        "intent": row.intent,
+        "proposal": row.intent.proposal,
+        "fills": fills,
+        "fees_quote": sum((fill.commission_quote for fill in fills), ZERO),
+        "average_price": row.cumulative_quote / row.executed_quantity if row.executed_quantity else None,
+        "probes": row.probes.order_by("at", "id")[:STEPS_MAX],
+        "events": list(row.events.order_by("recorded_at", "id")[:STEPS_MAX]),
+        "steps": timeline(row, fills),
+    }
+
+
+def timeline(row: Order, fills: list[Fill]) -> list[Step]:
+    """All that happened to an order, by time: from the proposal to the last fill.
+
+    Times are ours except of fills and of the exchange's reports, whose clock is the exchange's.
+    """
+    proposal, intent = row.intent.proposal, row.intent
+    steps = [
+        Step(
+            proposal.created_at, "proposed", f"by {proposal.decision.model_answered or 'the advisor'}", "idle"
+        ),
+        *_approval_steps(proposal),
+        Step(intent.created_at, "claimed", "intent and reservation recorded", "idle"),
+    ]
+    if row.sent_at:
+        steps.append(Step(row.sent_at, "submitted", f"sent once as {row.client_order_id}", "idle"))
+    if row.acknowledged_at:
+        steps.append(Step(row.acknowledged_at, "ack", f"exchange order {row.exchange_order_id}", "good"))
+    if row.unknown_since:
+        steps.append(Step(row.unknown_since, "unknown", "no certain answer; asking the exchange", "warn"))
+    for fill in fills:
+        fee = f"fee {plain(fill.commission)} {fill.commission_asset}"
+        sentence = f"{plain(fill.quantity)} at {plain(fill.price)}, {fee}"
+        steps.append(Step(fill.at, "fill", sentence, "good"))
+    if row.closed_at:
+        steps.append(Step(row.closed_at, (row.exchange_status or row.status).lower(), row.reason, "idle"))
+    steps.sort(key=lambda step: step.at)
+    return [
+        Step(
+            s.at,
+            s.name,
+            s.detail,
+            s.tone,
+            None if i == 0 else round((s.at - steps[i - 1].at).total_seconds() * 1000),
+        )
+        for i, s in enumerate(steps)
+    ]
+
+
+def _approval_steps(proposal: Proposal) -> list[Step]:
+    steps = []
+    if proposal.validated_at:
+        steps.append(
+            Step(proposal.validated_at, "validated", f"limits version {proposal.limits_version}", "good")
+        )
+    if proposal.decided_at:
+        name = "rejected" if proposal.status == ProposalStatus.REJECTED else "approved"
+        steps.append(Step(proposal.decided_at, name, f"by {proposal.decided_by}", "good"))
+    elif proposal.status == ProposalStatus.AUTO_APPROVED and proposal.validated_at:
+        steps.append(Step(proposal.validated_at, "approved", "automatically, below the threshold", "good"))
+    return steps

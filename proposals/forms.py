@@ -1,0 +1,24 @@
+"""Forms of proposals."""
+
+from django import forms
+
+REJECT_REASONS = (
+    ("not convinced", "Not convinced"),
+    ("price moved", "Price moved"),
+    ("too large", "Too large"),
+    ("bad moment", "Bad moment"),
+)
+
+
+class RejectForm(forms.Form):
+    """A rejection: the version that was on the screen, a reason of the list and a note if there is more to say."""
+
+    version = forms.IntegerField(min_value=1)
+    choice = forms.ChoiceField(choices=REJECT_REASONS)
+    note = forms.CharField(max_length=240, required=False)
+
+    @property
+    def reason(self) -> str:
+        """Both in one line."""
+        note = " ".join(self.cleaned_data["note"].split())
+        return f"{self.cleaned_data['choice']}: {note}" if note else self.cleaned_data["choice"]
