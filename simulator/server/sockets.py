@@ -13,8 +13,9 @@ from simulator.clock import monotonic_seconds
 QUEUE_MESSAGES_MAX = 5_000
 PING_INTERVAL_SECONDS = 20.0
 PONG_WAIT_SECONDS = 60.0
-CLOSE_FRAME_SECONDS = 1.0
+CLOSE_ANSWER_SECONDS = 1.0
 MESSAGE_BYTES_MAX = 1 << 20
+ABNORMAL_CLOSURE = 1006
 
 
 class Connection:
@@ -49,8 +50,11 @@ class Connection:
         self._enqueue(WSMsgType.PING, payload)
 
     def close_soon(self, code: int, reason: str) -> None:
-        """Ask the writer to send a close frame; what is queued is dropped."""
-        self._closing = (code, reason)
+        """Ask the writer to send a close frame; what is queued is dropped. 1006 is a cut without a frame."""
+        if code == ABNORMAL_CLOSURE:
+            self.abort()
+            return
+        self._closing = self._closing or (code, reason)
         self._queue.clear()
         self._wake.set()
 
@@ -69,7 +73,11 @@ class Connection:
                     kind, message = self._queue.popleft()
                     await self.socket.send_frame(message, kind)
             code, reason = self._closing
-            await self.socket.close(code=code, message=reason.encode())
+            # Not socket.close(): that one closes the transport at once, and what the peer still sends then
+            # resets the connection and may take the close frame with it.
+            await self.socket.send_frame(code.to_bytes(2, "big") + reason.encode(), WSMsgType.CLOSE)
+            await asyncio.sleep(CLOSE_ANSWER_SECONDS)
+            self.abort()
         except (ConnectionError, RuntimeError):
             # The peer went away while we wrote; the reading side ends the connection.
             self.abort()
@@ -120,9 +128,6 @@ class Connections:
                 self._receive(connection, message.type, message.data, on_text)
         finally:
             self._open.discard(connection)
-            if connection.closing:
-                # The writer is on its way to send the close frame.
-                await asyncio.wait({writer}, timeout=CLOSE_FRAME_SECONDS)
             writer.cancel()
             for callback in connection.on_close:
                 callback()
@@ -139,7 +144,7 @@ class Connections:
             connection.pong(bytes(data) if isinstance(data, bytes | bytearray) else b"")
         elif kind is WSMsgType.PONG:
             connection.last_pong_at = monotonic_seconds()
-        elif kind is WSMsgType.TEXT and isinstance(data, str):
+        elif kind is WSMsgType.TEXT and isinstance(data, str) and not connection.closing:
             on_text(connection, data)
         elif kind is WSMsgType.BINARY:
             connection.close_soon(1003, "text frames only")
