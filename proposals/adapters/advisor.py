@@ -1,14 +1,15 @@
 """The model behind any OpenAI-compatible URL: one Chat Completions request, one answer, one hard deadline.
 
 The SDK's own time-out counts per read, so a server that drips bytes could hold a worker for ever: the whole
-call therefore runs on a thread with its own loop, inside `asyncio.timeout`, and is left behind if even that
-does not end it (a hung name look-up). The SDK is imported at the first call: it takes a second and 57 MB
+call runs inside `asyncio.timeout`, on a loop in a thread of its own that is kept, with its client, from call
+to call (a new TLS context costs 35 ms). The SDK is imported at the first call: it takes a second and 57 MB
 (reference/stack.md §1.1), which only the advisor's worker should pay.
 """
 
 import asyncio
+import os
 import threading
-from concurrent.futures import Future
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,8 @@ LEFT_BEHIND_AFTER_SECONDS = 2.0  # past the deadline
 DETAIL_LENGTH_MAX = 300
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _TRANSIENT_STATUSES = {408, 409, 425, 429}
+_loops: dict[int, asyncio.AbstractEventLoop] = {}
+_loops_lock = threading.Lock()
 
 
 def ask(request: dict[str, Any], *, base_url: str, timeout_seconds: float) -> Answer:
@@ -34,22 +37,36 @@ def ask(request: dict[str, Any], *, base_url: str, timeout_seconds: float) -> An
     Raises AdvisorUnavailable: TIMEOUT, CONNECTION, HTTP_429, HTTP_5xx and the like (`transient`), or AUTH,
     QUOTA, NOT_FOUND, BAD_REQUEST, HTTP_xxx (asking again does not help). No header and no key is in it.
     """
-    key = _key()
-    outcome: Future[Answer] = Future()
-
-    def work() -> None:
-        try:
-            outcome.set_result(asyncio.run(_ask(request, base_url, key, timeout_seconds)))
-        except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread and raised there
-            outcome.set_exception(error)
-
-    threading.Thread(target=work, name="advisor-call", daemon=True).start()
+    client = _client(base_url, _key(), os.getpid())
+    call = _ask(client, request, timeout_seconds)
+    outcome = asyncio.run_coroutine_threadsafe(call, _loop(os.getpid()))
     try:
         return outcome.result(timeout=timeout_seconds + LEFT_BEHIND_AFTER_SECONDS)
     except TimeoutError as error:
+        outcome.cancel()
         raise AdvisorUnavailable(
             "TIMEOUT", f"no complete answer within {timeout_seconds:.0f} s", transient=True
         ) from error
+
+
+def _loop(pid: int) -> asyncio.AbstractEventLoop:
+    """The loop of this process; a forked child makes its own."""
+    with _loops_lock:
+        if pid not in _loops:
+            _loops[pid] = asyncio.new_event_loop()
+            threading.Thread(target=_loops[pid].run_forever, name="advisor", daemon=True).start()
+        return _loops[pid]
+
+
+@lru_cache(maxsize=4)
+def _client(base_url: str, key: str, pid: int) -> "openai.AsyncOpenAI":
+    """The client for one address and key; used on this process's loop only."""
+    import httpx2
+    import openai
+
+    # A redirect could carry the prompt to another host; a proxy has no business between two local programs.
+    http = httpx2.AsyncClient(follow_redirects=False, trust_env=urlsplit(base_url).hostname not in _LOOPBACK)
+    return openai.AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, http_client=http)
 
 
 def _key() -> str:
@@ -62,31 +79,25 @@ def _key() -> str:
     return key
 
 
-async def _ask(request: dict[str, Any], base_url: str, key: str, timeout_seconds: float) -> Answer:
+async def _ask(client: "openai.AsyncOpenAI", request: dict[str, Any], timeout_seconds: float) -> Answer:
     import httpx2
     import openai
 
     started = clock.monotonic_seconds()
-    timeout = httpx2.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS_MAX, timeout_seconds))
-    # A redirect could carry the prompt to another host; a proxy has no business between two local programs.
-    http = httpx2.AsyncClient(
-        timeout=timeout, follow_redirects=False, trust_env=urlsplit(base_url).hostname not in _LOOPBACK
-    )
-    async with openai.AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, http_client=http) as client:
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                body, truncated, request_id = await _exchange(client, request)
-        except openai.APITimeoutError as error:
-            raise TimeoutError from error
-        except openai.APIStatusError as error:
-            raise _refused(error) from error
-        except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            cause = error.__cause__ or error
-            raise AdvisorUnavailable(
-                "CONNECTION", _words(f"{type(cause).__name__}: {cause}"), transient=True
-            ) from error
-        except openai.OpenAIError as error:
-            raise AdvisorUnavailable("SDK", _words(f"{type(error).__name__}: {error}")) from error
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            body, truncated, request_id = await _exchange(client, request, timeout_seconds)
+    except openai.APITimeoutError as error:
+        raise TimeoutError from error
+    except openai.APIStatusError as error:
+        raise _refused(error) from error
+    except (openai.APIConnectionError, httpx2.HTTPError) as error:
+        cause = error.__cause__ or error
+        raise AdvisorUnavailable(
+            "CONNECTION", _words(f"{type(cause).__name__}: {cause}"), transient=True
+        ) from error
+    except openai.OpenAIError as error:
+        raise AdvisorUnavailable("SDK", _words(f"{type(error).__name__}: {error}")) from error
     return Answer(
         body=body,
         truncated=truncated,
@@ -95,10 +106,16 @@ async def _ask(request: dict[str, Any], base_url: str, key: str, timeout_seconds
     )
 
 
-async def _exchange(client: "openai.AsyncOpenAI", request: dict[str, Any]) -> tuple[str, bool, str]:
+async def _exchange(
+    client: "openai.AsyncOpenAI", request: dict[str, Any], timeout_seconds: float
+) -> tuple[str, bool, str]:
     """The raw body (at most BODY_BYTES_MAX of it), whether it was longer, and the server's request id."""
+    import httpx2
+
+    timeout = httpx2.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS_MAX, timeout_seconds))
     received = bytearray()
-    async with client.chat.completions.with_streaming_response.create(**request) as response:
+    sending = client.chat.completions.with_streaming_response.create(**request, timeout=timeout)
+    async with sending as response:
         async for chunk in response.iter_bytes():
             received += chunk
             if len(received) > BODY_BYTES_MAX:
