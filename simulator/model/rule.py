@@ -16,7 +16,8 @@ With a position
     Else m % 5 == 0: BUY 25 more; any other minute: NO_TRADE NO_EDGE.
 
 A BUY is LIMIT IOC at ask * 1.0005 in even minutes and MARKET in odd ones. Its stop is
-close - d and its target close + 2 * d with d = max(3 * ATR, 2 % of close), wide enough to pay fees and collar. Prices are cut to the tick.
+close - d and its target close + 2 * d with d = max(3 * ATR, 2 % of close), wide enough to pay fees and
+collar. Prices are cut to the tick.
 Confidence is 50 + 40 * |EMA 9 - EMA 21| / ATR, at most 90. Every decision is valid for 300 seconds.
 """
 
