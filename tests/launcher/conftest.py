@@ -46,7 +46,7 @@ def free_port() -> int:
 class Launcher:
     """`python -m tests.launcher.standin run` with a data folder and ports of its own."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, stdin: int = subprocess.DEVNULL, **settings: str) -> None:
         self.data = folder / "data"
         self.output: list[str] = []
         clean = {name: value for name, value in os.environ.items() if name not in OURS}
@@ -55,7 +55,7 @@ class Launcher:
             [sys.executable, "-m", "tests.launcher.standin", "run"],
             cwd=ROOT,
             env=clean | ports | {"DATA_DIR": str(self.data)} | settings,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -131,8 +131,8 @@ def launch(base: Path) -> Iterator[Callable[..., Launcher]]:
     """Start launchers over one folder; all of them are stopped at the end."""
     started: list[Launcher] = []
 
-    def start(**settings: str) -> Launcher:
-        started.append(Launcher(base, **settings))
+    def start(*, stdin: int = subprocess.DEVNULL, **settings: str) -> Launcher:
+        started.append(Launcher(base, stdin=stdin, **settings))
         return started[-1]
 
     yield start

@@ -292,3 +292,16 @@ def test_last_words_of_a_child_do_not_come_from_an_earlier_run(launch: Launch) -
 
     assert second.ends() == 1
     assert "worker ended while starting (exit code 3): it said nothing" in second.output[-1]
+
+
+def test_closed_terminal_stops_everything(launch: Launch) -> None:
+    terminal, stdin = os.openpty()
+    launcher = launch(stdin=stdin)
+    os.close(stdin)
+    launcher.says("ready")
+    pids = launcher.children().values()
+
+    os.close(terminal)
+
+    assert launcher.ends() == 0
+    assert [pid for pid in pids if not is_gone(pid)] == []

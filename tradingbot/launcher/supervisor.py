@@ -20,6 +20,7 @@ RESTARTS_PER_MINUTE_MAX = 5
 BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0)
 LEFTOVER_SECONDS_MAX = 3
 POLL_SECONDS = 0.1
+READY_POLL_SECONDS = 0.3  # each question that is answered "not yet" is a line in the web log
 
 
 def say(line: str) -> None:
@@ -29,16 +30,23 @@ def say(line: str) -> None:
 
 
 class StopSignal:
-    """SIGINT, SIGTERM and SIGHUP, turned into something that every wait of the launcher notices."""
+    """SIGINT, SIGTERM and SIGHUP, turned into something that every wait of the launcher notices.
+
+    A closed terminal counts as SIGHUP even where that signal reaches only `make`, which does not pass it on.
+    """
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
+        self._poll = select.poll()
+        self._poll.register(self._reader, select.POLLIN)
         os.set_blocking(self._writer, False)
         self.came = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup we stay
             signal.signal(signal.SIGHUP, self._on_signal)
+            if os.isatty(0):
+                self._poll.register(0, 0)  # no reading, but a hang-up is always told
 
     def _on_signal(self, *_: object) -> None:
         self.came = True
@@ -47,8 +55,8 @@ class StopSignal:
 
     def wait(self, seconds: float) -> bool:
         """Sleep; True at once when a signal has come."""
-        if not self.came:
-            select.select([self._reader], [], [], seconds)
+        if not self.came and self._poll.poll(seconds * 1000):
+            self.came = True
         return self.came
 
     def pause(self, seconds: float) -> None:
@@ -104,7 +112,7 @@ class Supervisor:
                 return
             if answer is not None:
                 last = f"{url} answers {answer.status}: {' '.join(answer.body.split())[:600]}"
-            self._signal.pause(POLL_SECONDS)
+            self._signal.pause(READY_POLL_SECONDS)
         raise LauncherError(
             f"{name} is not ready after {seconds:.0f} s: {last}. Logs: {self._record.parent / 'logs'}"
         )
