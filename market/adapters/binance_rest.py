@@ -24,15 +24,15 @@ class BinanceClient(Client):
     """python-binance bound to this environment's URLs.
 
     No ping at construction, no proxy from the process environment, no HTTP retry: a request is sent once.
-    `recvWindow` is the class attribute, since python-binance overwrites one passed per call.
+    The attributes are python-binance's own names: it overwrites a recvWindow passed per call, and builds its
+    (unused) socket object from WS_API_URL while it is constructed.
     """
 
-    API_URL = settings.EXCHANGE.rest_url
-    WS_API_URL = settings.EXCHANGE.ws_api_url
-    REQUEST_TIMEOUT = settings.EXCHANGE_TIMEOUT_SECONDS
-    REQUEST_RECVWINDOW = settings.RECV_WINDOW_MS
-
     def __init__(self, api_key: str | None = None, api_secret: str | None = None) -> None:
+        self.API_URL = settings.EXCHANGE.rest_url
+        self.WS_API_URL = settings.EXCHANGE.ws_api_url
+        self.REQUEST_TIMEOUT = settings.EXCHANGE_TIMEOUT_SECONDS
+        self.REQUEST_RECVWINDOW = settings.RECV_WINDOW_MS
         super().__init__(api_key, api_secret, ping=False)
 
     def _init_session(self) -> requests.Session:
@@ -44,7 +44,9 @@ class BinanceClient(Client):
 class MarketClient(BinanceClient):
     """Public market data as contracts; every failure is ExchangeUnavailable or MalformedFrame."""
 
-    REQUEST_TIMEOUT = min(READ_TIMEOUT_SECONDS, settings.EXCHANGE_TIMEOUT_SECONDS)
+    def __init__(self) -> None:
+        super().__init__()
+        self.REQUEST_TIMEOUT = min(READ_TIMEOUT_SECONDS, settings.EXCHANGE_TIMEOUT_SECONDS)
 
     def fetch_server_time_ms(self) -> int:
         """The exchange's clock in epoch milliseconds."""
