@@ -22,13 +22,13 @@ from execution.models import (
     ReconciliationRun,
 )
 from market import selectors as market
-from market.contracts import Quote
+from market.contracts import Quote, UnknownInstrument
 from market.models import FeedSession, Instrument
 from proposals.contracts import APPROVED_STATUSES, AdvisorAccount, HeldPosition, ProposalStatus
 from proposals.models import Proposal
 from risk import selectors as risk
 from risk.contracts import Holding, Portfolio
-from tradingbot.core.decimals import ZERO, plain
+from tradingbot.core.decimals import ZERO, floor_to_step, plain
 
 RECONCILED_WITHIN = timedelta(seconds=150)
 CLOCK_MEASURED_WITHIN = timedelta(seconds=120)
@@ -58,10 +58,11 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
         for i in Instrument.objects.filter(environment=ENVIRONMENT).only("symbol", "base_asset")
     }
     balances = {b.asset: b for b in AccountBalance.objects.filter(environment=ENVIRONMENT)}
-    positions = list(Position.objects.filter(environment=ENVIRONMENT, quantity__gt=0))
+    held = list(Position.objects.filter(environment=ENVIRONMENT, quantity__gt=0))
     held_assets = {asset for asset, balance in balances.items() if balance.free + balance.locked > 0}
-    needed = {p.symbol for p in positions} | {s for s, base in instruments.items() if base in held_assets}
+    needed = {p.symbol for p in held} | {s for s, base in instruments.items() if base in held_assets}
     quotes = quotes_of(needed)
+    positions = [p for p in held if not is_residue(p, quotes.get(p.symbol))]
     orders = list(Order.objects.filter(live_orders()))
     reserved_quote, reserved_base = _reservations(orders, excluding)
     reconciled, note = reconciliation_state(now)
@@ -90,7 +91,7 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
             o.status in {OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW} for o in orders
         ),
         realised_today_quote=realised_since(now.replace(hour=0, minute=0, second=0, microsecond=0)),
-        unrealised_quote=_unrealised(positions, quotes),
+        unrealised_quote=_unrealised(held, quotes),
         orders_last_minute=sent.filter(sent_at__gt=now - timedelta(minutes=1)).count(),
         orders_last_hour=sent.filter(sent_at__gt=now - timedelta(hours=1)).count(),
         pending_by_symbol=_pending(excluding),
@@ -102,6 +103,22 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
         else None,
         equity_peak_quote=account.equity_peak_quote if account else None,
     )
+
+
+def is_residue(position: Position, quote: Quote | None) -> bool:
+    """Whether a position is dust: less than one step, or worth less than the exchange lets one sell.
+
+    It stays on the books and in the equity, yet is nothing that one could exit. Without a price or filters
+    it is taken for a position.
+    """
+    try:
+        filters = market.symbol_filters(position.symbol)
+    except UnknownInstrument:
+        return False
+    sellable = floor_to_step(position.quantity, max(filters.quantity_step, filters.market_quantity_step))
+    if sellable < max(filters.quantity_min, filters.market_quantity_min) or sellable == 0:
+        return True
+    return quote is not None and sellable * quote.bid < filters.notional_min
 
 
 def _counts(symbols: Iterable[str]) -> dict[str, int]:
@@ -249,6 +266,8 @@ def advisor_account(symbol: str, now: datetime) -> AdvisorAccount:
     """What the advisor is told of the account (`settings.ADVISOR_ACCOUNT`)."""
     books = portfolio(now=now)
     position = Position.objects.filter(environment=ENVIRONMENT, symbol=symbol, quantity__gt=0).first()
+    if position is not None and is_residue(position, market.latest_quote(symbol)):
+        position = None
     limits = risk.current_limits()
     gross = sum((h.exposure_quote or ZERO for h in books.holdings.values()), ZERO) + sum(
         books.reserved_quote.values(), ZERO

@@ -422,3 +422,18 @@ def test_approved_proposal_is_ordered(desk: Desk) -> None:
 
     order.refresh_from_db()
     assert order.exchange_status == "FILLED"
+
+
+def test_dust_left_by_a_fee_is_a_residue_not_a_position(desk: Desk) -> None:
+    """Seen in the first replay: the advisor went on selling 0.0000075 BTC that nobody can sell."""
+    desk.buy()
+    desk.reconcile()
+    desk.buy(action="SELL", quote_amount=None, position_share_pct=100, stop_price=None, target_price=None)
+    desk.reconcile()
+    assert Position.objects.get(symbol=SYMBOL).quantity > 0
+
+    books = selectors.portfolio(now=clock.now())
+
+    assert SYMBOL not in books.holdings
+    assert selectors.advisor_account(SYMBOL, clock.now()).position is None
+    assert books.equity_quote is not None
