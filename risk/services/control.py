@@ -32,7 +32,7 @@ def set_trading_state(
     row = _locked_control()
     if version is not None and version != row.version:
         raise ControlRefused(
-            f"{row.changed_by or 'somebody'} has set the trading control to {row.status} meanwhile. "
+            f"The trading control was set to {row.status} by {row.changed_by or 'somebody'} meanwhile. "
             "Look at it again before you change it."
         )
     if row.status == state:

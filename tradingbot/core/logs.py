@@ -8,7 +8,7 @@ _PATTERNS = [
     re.compile(
         r"(?i)(signature|apikey|api_key|secretkey|secret_key|password|x-mbx-apikey)(['\"]?\s*[=:]\s*['\"]?)[^&\s'\",}]+"
     ),
-    re.compile(r"(?i)(authorization)(['\"]?\s*[=:]\s*['\"]?)(bearer\s+)?[^\s'\",}]+"),
+    re.compile(r"(?i)(authorization)(['\"]?\s*[=:]\s*['\"]?)([a-z]+\s+)?[^\s'\",}]+"),
 ]
 _secrets: set[str] = set()
 

@@ -39,7 +39,8 @@ def transition(
     """Move `row` to status `to` and set `changes`, or raise; the caller holds the transaction.
 
     The update is guarded by status and version as seen on `row` and by `guard`; `row` itself is brought up to
-    date. A model with a column `reason` keeps the reason there as well. Raises IllegalTransition for an edge that the table lacks and StaleState when no row moved.
+    date. A model with a column `reason` keeps the reason there as well. Raises IllegalTransition for an edge
+    that the table lacks and StaleState when no row moved.
     """
     model: type[models.Model] = type(row)
     seen, target = str(row.status), str(to)

@@ -1,4 +1,4 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 
 
@@ -11,5 +11,5 @@ class OperationsConfig(AppConfig):
         from tradingbot import checks  # noqa: F401 - registers them
         from tradingbot.operations import panels, roles  # noqa: F401 - registers them
 
-        # This app is the last one: by its turn the permissions of all apps are there.
-        post_migrate.connect(roles.ensure_roles, sender=self)
+        # Sent once per app with models, in their order: by the turn of the last all permissions are there.
+        post_migrate.connect(roles.ensure_roles, sender=apps.get_app_config("execution"))

@@ -19,6 +19,9 @@ class Command(BaseCommand):
         if broken is not None:
             sequence, problem = broken
             raise CommandError(f"audit chain broken at link {sequence}: {problem}")
+        outside = AuditRecord.objects.filter(sequence__isnull=True).count()
+        if outside:
+            raise CommandError(f"audit chain broken: {outside} rows were written past it")
         links = AuditRecord.objects.filter(sequence__isnull=False).count()
         head = AuditHead.objects.first()
         if (head.sequence if head else 0) != links:

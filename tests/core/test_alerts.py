@@ -1,0 +1,75 @@
+"""Alerts: one open row per cause, counted; closed when the cause ends; acknowledged once."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.conftest import NOW
+from tests.proposals.races import race
+from tradingbot.core import alerts, audit
+from tradingbot.core.models import Alert
+
+pytestmark = pytest.mark.django_db
+LATER = NOW + timedelta(minutes=1)
+
+
+def raise_one(**changes: Any) -> int:
+    values = {"kind": "test", "severity": "info", "title": "a test", "subject": "thing:1", "now": NOW}
+    return alerts.raise_alert(**values | changes)
+
+
+def test_a_repeat_is_counted_on_the_open_alert() -> None:
+    first = raise_one()
+
+    second = raise_one(title="again", severity="high", now=LATER)
+
+    row = Alert.objects.get()
+    assert first == second == row.pk
+    assert (row.count, row.title, row.severity) == (2, "again", "high")
+    assert (row.first_seen_at, row.last_seen_at) == (NOW, LATER)
+
+
+def test_different_subjects_are_different_alerts() -> None:
+    assert raise_one() != raise_one(subject="thing:2")
+
+
+def test_a_cause_that_returns_after_its_end_is_a_new_alert() -> None:
+    first = raise_one()
+    assert alerts.resolve_alerts(dedupe_key="test:thing:1", now=NOW) == 1
+
+    assert raise_one() != first
+    assert Alert.objects.filter(resolved_at=None).count() == 1
+
+
+def test_closing_what_is_not_open_closes_nothing() -> None:
+    assert alerts.resolve_alerts(dedupe_key="test:thing:1", now=NOW) == 0
+
+
+def test_an_unknown_severity_is_refused() -> None:
+    with pytest.raises(ValueError):
+        raise_one(severity="terrible")
+
+
+def test_an_alert_is_acknowledged_once_and_that_is_audited() -> None:
+    alert = raise_one()
+
+    assert alerts.acknowledge_alert(alert_id=alert, actor="alice", now=LATER)
+    assert not alerts.acknowledge_alert(alert_id=alert, actor="bob", now=LATER)
+
+    assert Alert.objects.get().acknowledged_by == "alice"
+    assert [link["actor"] for link in audit.history(f"alert:{alert}")] == ["alice"]
+
+
+def test_a_long_title_is_cut_and_not_refused() -> None:
+    raise_one(title="x" * 500)
+
+    assert len(Alert.objects.get().title) == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_raised_by_many_at_once_it_is_one_row_with_the_count_of_all() -> None:
+    outcomes = race([raise_one] * 6)
+
+    assert len(set(outcomes)) == 1
+    assert Alert.objects.get().count == 6

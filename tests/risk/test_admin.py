@@ -1,0 +1,185 @@
+"""The admin pages of risk through Django's client."""
+
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.urls import reverse
+
+from risk import selectors
+from risk.models import RiskLimits, TradingControl
+from tests.risk.passing import LIMITS
+from tradingbot.core import audit
+
+pytestmark = pytest.mark.django_db
+ADD = reverse("admin:risk_risklimits_add")
+CONTROL = reverse("admin:risk_tradingcontrol_change", args=[settings.TRADING_ENVIRONMENT])
+
+
+def sign_in(username: str, *groups: str, superuser: bool = False) -> Client:
+    user = User.objects.create_user(username, password="fake-password", is_staff=True, is_superuser=superuser)
+    for name in groups:
+        user.groups.add(Group.objects.get_or_create(name=name)[0])
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def rita() -> Client:
+    """A risk manager, with the permissions that the migration gave the group."""
+    return sign_in("rita", "risk_manager")
+
+
+def limits_data(**changes: str) -> dict[str, str]:
+    form = {name: str(getattr(LIMITS, name)) for name in LIMITS.__slots__ if name != "version"}
+    return form | {"allowed_symbols": "BTCUSDT, ethusdt", "reason": "a test"} | changes
+
+
+# --- limits ----------------------------------------------------------------------------------------------
+def test_adding_limits_starts_from_the_version_in_force(rita: Client, limits: RiskLimits) -> None:
+    page = rita.get(ADD)
+
+    assert page.status_code == 200
+    html = page.content.decode()
+    assert 'name="approval_threshold_quote" value="50"' in html
+    assert 'name="fee_rate" value="0.001"' in html
+    assert 'value="BTCUSDT, ETHUSDT"' in html
+    assert "0 to 1000." in html
+
+
+def test_posting_limits_brings_the_next_version_into_force(rita: Client, limits: RiskLimits) -> None:
+    answer = rita.post(ADD, limits_data(approval_threshold_quote="0"))
+
+    assert answer.status_code == 302
+    current = selectors.limits_history()[0]
+    assert (current.version, current.created_by, current.reason) == (8, "rita", "a test")
+    assert current.approval_threshold_quote == 0
+    assert current.allowed_symbols == ["BTCUSDT", "ETHUSDT"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("order_notional_max_quote", "1e3", "plain decimal number"),
+        ("order_notional_max_quote", "1,000", "plain decimal number"),
+        ("order_notional_max_quote", "NaN", "plain decimal number"),
+        ("order_notional_max_quote", "٥٠", "plain decimal number"),
+        ("order_notional_max_quote", "", "required"),
+        ("order_notional_max_quote", "20000", "ceiling"),
+        ("open_positions_max", "2.5", "whole number"),
+        ("open_positions_max", "9" * 30, "whole number"),
+        ("spread_max_bps", "-1", "from 0 to 1000"),
+        ("allowed_symbols", "BTC-USDT", "is not a symbol"),
+        ("reason", "", "required"),
+    ],
+)
+def test_a_wrong_value_is_told_beside_its_field_and_changes_nothing(
+    rita: Client, limits: RiskLimits, name: str, text: str, words: str
+) -> None:
+    page = rita.post(ADD, limits_data(**{name: text}))
+
+    assert page.status_code == 200
+    assert words in str(page.context["adminform"].form.errors[name])
+    assert selectors.limits_history().count() == 1
+
+
+def test_versions_are_listed_and_cannot_be_changed_or_deleted(rita: Client, limits: RiskLimits) -> None:
+    one = reverse("admin:risk_risklimits_change", args=[limits.pk])
+
+    assert (
+        "person decides from"
+        in rita.get(reverse("admin:risk_risklimits_changelist")).content.decode().lower()
+    )
+    assert rita.get(one).status_code == 200
+    assert rita.post(one, limits_data()).status_code == 403
+    assert rita.post(reverse("admin:risk_risklimits_delete", args=[limits.pk])).status_code == 403
+
+
+def test_an_operator_may_look_at_limits_and_not_add(limits: RiskLimits) -> None:
+    olga = sign_in("olga", "operator")
+
+    assert olga.get(reverse("admin:risk_risklimits_changelist")).status_code == 200
+    assert olga.get(ADD).status_code == 403
+    assert olga.post(ADD, limits_data()).status_code == 403
+
+
+# --- the switch ------------------------------------------------------------------------------------------
+def switch(client: Client, status: str, reason: str = "", *, version: int) -> Any:
+    return client.post(CONTROL, {"status": status, "reason": reason, "version": version}, follow=True)
+
+
+def test_the_switch_shows_state_and_why_nothing_is_ordered(rita: Client, control: TradingControl) -> None:
+    TradingControl.objects.filter(pk=control.pk).update(status="HALTED")
+
+    html = rita.get(CONTROL).content.decode()
+
+    assert "nothing new is opened: the trading control is HALTED" in html
+
+
+def test_arming_from_the_admin_names_the_person(rita: Client, control: TradingControl) -> None:
+    TradingControl.objects.filter(pk=control.pk).update(status="HALTED")
+
+    answer = switch(rita, "ACTIVE", "tour of the README", version=control.version)
+
+    assert answer.status_code == 200
+    row = selectors.control()
+    assert row is not None
+    assert (row.status, row.changed_by, row.reason) == ("ACTIVE", "rita", "tour of the README")
+    assert audit.history(f"control:{row.pk}")[-1]["actor"] == "rita"
+
+
+def test_arming_without_a_reason_is_told_beside_the_field(rita: Client, control: TradingControl) -> None:
+    TradingControl.objects.filter(pk=control.pk).update(status="HALTED")
+
+    page = switch(rita, "ACTIVE", version=control.version)
+
+    assert "Say why" in str(page.context["adminform"].form.errors["reason"])
+    assert selectors.trading_state() == "HALTED"
+
+
+def test_halting_from_the_admin_needs_no_reason_and_no_fresh_page(
+    rita: Client, control: TradingControl
+) -> None:
+    switch(rita, "HALTED", version=control.version - 1)
+
+    assert selectors.trading_state() == "HALTED"
+
+
+def test_arming_from_an_old_page_is_refused_with_words(rita: Client, control: TradingControl) -> None:
+    TradingControl.objects.filter(pk=control.pk).update(status="HALTED", changed_by="olga", version=9)
+
+    page = switch(rita, "ACTIVE", "go", version=control.version)
+
+    assert "The trading control was set to HALTED by olga meanwhile" in page.content.decode()
+    assert "was changed successfully" not in page.content.decode()
+    assert selectors.trading_state() == "HALTED"
+
+
+def test_an_operator_may_not_arm(control: TradingControl) -> None:
+    olga = sign_in("olga", "operator")
+
+    assert olga.get(CONTROL).status_code == 200
+    assert switch(olga, "REDUCING", "please", version=control.version).status_code == 403
+
+
+def test_switches_of_other_environments_are_not_offered(rita: Client, control: TradingControl) -> None:
+    live = reverse("admin:risk_tradingcontrol_change", args=["live"])
+
+    assert rita.get(live).status_code == 302
+
+
+def test_the_switch_is_neither_added_nor_deleted(control: TradingControl) -> None:
+    root = sign_in("root", superuser=True)
+
+    assert root.get(reverse("admin:risk_tradingcontrol_add")).status_code == 403
+    assert root.post(reverse("admin:risk_tradingcontrol_delete", args=[control.pk])).status_code == 403
+
+
+def test_assessments_are_only_read() -> None:
+    root = sign_in("root", superuser=True)
+
+    assert root.get(reverse("admin:risk_assessment_changelist")).status_code == 200
+    assert root.get(reverse("admin:risk_assessment_add")).status_code == 403
