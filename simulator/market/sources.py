@@ -75,6 +75,7 @@ class GeneratedSource:
         self._tick = tick
         self._step = step
         self._lattice: dict[tuple[int, int], tuple[int, float, float]] = {}
+        self._last_price = (-1, 0.0)
 
     def next_after(self, open_ms: int) -> RawCandle:
         return self.minute(open_ms // MINUTE_MS + 1)
@@ -109,6 +110,12 @@ class GeneratedSource:
         return max(1, round(price * UNITS / self._tick)) * self._tick
 
     def _price(self, minute: int) -> float:
+        """The price at the first instant of a minute. The last answer is kept: a close is the next open."""
+        if self._last_price[0] != minute:
+            self._last_price = (minute, self._price_afresh(minute))
+        return self._last_price[1]
+
+    def _price_afresh(self, minute: int) -> float:
         own = self._swing(self._key, minute)
         common = self._swing(self._common_key, minute)
         block, inside = divmod(minute, TREND_BLOCK_MINUTES)

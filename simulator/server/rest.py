@@ -67,7 +67,8 @@ class RestApi:
                 account = account_of_key(venue.exchange, request.headers.get("X-MBX-APIKEY"))
                 check_signed(account, params, rest_payload(query, body), now_ms)
                 call.signed_by = account
-            answer = endpoint.handler(venue.desk, call)
+            bound = call
+            answer = venue.execute(lambda: endpoint.handler(venue.desk, bound))
             if endpoint.free_on_success:
                 venue.desk.limiter.refund(address, weight, now_ms)
             status = 200
@@ -75,7 +76,6 @@ class RestApi:
             answer, status = {"code": error.code, "msg": error.message}, error.status
             if error.retry_after_s is not None:
                 headers["Retry-After"] = str(error.retry_after_s)
-        venue.commit()
         headers["X-MBX-USED-WEIGHT-1M"] = str(venue.desk.limiter.used_weight(address, now_ms))
         if call is not None and call.signed_by is not None:
             short, day = venue.desk.limiter.order_counts(call.account.account_id, now_ms)

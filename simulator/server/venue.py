@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from simulator.api.desk import Desk
 from simulator.api.limits import Limiter
 from simulator.clock import MarketClock, monotonic_seconds, system_now_ms
 from simulator.decimals import to_units
 from simulator.engine.contracts import OrderEvent
+from simulator.engine.errors import ConservationError
 from simulator.engine.exchange import Exchange
 from simulator.engine.instruments import GENERATED_SYMBOLS, KNOWN_INSTRUMENTS, Instrument, instrument_for
 from simulator.faults import FaultBook
@@ -26,6 +28,8 @@ from simulator.store import MarketPosition, Store
 GENERATED_HISTORY_MINUTES = 2 * 24 * 60
 REPLAY_HISTORY_CANDLES = 600
 SAVE_INTERVAL_SECONDS = 1.0
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True, frozen=True)
@@ -96,6 +100,19 @@ class Venue:
         market_ms = reached if self.ended else self.clock.now_ms()
         return MarketPosition(self.identity, market_ms, self.clock.paused)
 
+    def execute(self, command: Callable[[], Answer]) -> Answer:
+        """Run a command and commit what it did, also when it was refused.
+
+        Books that do not add up are a bug of ours: the process ends, and what was committed before stays.
+        """
+        try:
+            return command()
+        except ConservationError as error:
+            self.store = None
+            raise SystemExit(f"simulator: stopped, the books do not add up: {error}") from error
+        finally:
+            self.commit()
+
     def commit(self) -> None:
         """Save what the last command changed, then send its events."""
         changes = self.exchange.take_changes()
@@ -111,8 +128,7 @@ class Venue:
     def run_market(self, steps_max: int) -> bool:
         """Let the market catch up with its clock and publish what happened; False when it is still behind."""
         target_ms = self.clock.now_ms()
-        steps = self.exchange.advance(target_ms, self.now_ms(), steps_max)
-        self.commit()
+        steps = self.execute(lambda: self.exchange.advance(target_ms, self.now_ms(), steps_max))
         self.market_streams.publish(steps)
         if self._monotonic() - self._saved_at >= SAVE_INTERVAL_SECONDS:
             self.save_position()

@@ -86,7 +86,6 @@ class WsApi:
                 reply["result"] = self._execute(connection, request["method"], path, values, now_ms)
             except ExchangeError as error:
                 reply = _error(request["id"], error)
-            venue.commit()
             fault = venue.desk.faults.take(FaultKind.STATUS, "WS", path, now_ms, Phase.AFTER)
         if fault is not None:
             reply = _error(request["id"], ExchangeError(fault.code, fault.msg, fault.status))
@@ -133,7 +132,7 @@ class WsApi:
         limiter.charge(connection.address, weight, call.now_ms)
         if endpoint.signed:
             call.signed_by = self._authenticate(call.params, call.now_ms)
-        result = endpoint.handler(self._venue.desk, call)
+        result = self._venue.execute(lambda: endpoint.handler(self._venue.desk, call))
         if endpoint.free_on_success:
             limiter.refund(connection.address, weight, call.now_ms)
         return result

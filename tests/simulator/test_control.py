@@ -62,6 +62,14 @@ def test_bad_control_request_is_refused_with_a_sentence(trader: Trader, path: st
     assert response.json()["error"]
 
 
+def test_page_in_a_browser_cannot_reach_the_control_paths(trader: Trader) -> None:
+    response = trader.http.get(
+        f"{trader.url}/sim/accounts", headers={"Origin": "http://evil.example"}, timeout=5
+    )
+
+    assert response.status_code == 403
+
+
 def test_ledger_sums_to_zero_after_trading(trader: Trader) -> None:
     trader.order(type="MARKET", quoteOrderQty="1000")
     trader.order(type="LIMIT", timeInForce="GTC", quantity="0.01", price=f"{trader.last_price() * 0.9:.2f}")
