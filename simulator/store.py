@@ -17,8 +17,9 @@ import msgspec
 
 from simulator.decimals import ZERO
 from simulator.engine.contracts import Account, Balance, Order, Trade
-from simulator.engine.exchange import Changes, Exchange
+from simulator.engine.exchange import Exchange
 from simulator.engine.ledger import House
+from simulator.engine.settlement import Changes
 
 FILE_NAME = "simulator.sqlite3"
 SCHEMA_VERSION = 1

@@ -39,7 +39,7 @@ from simulator.faults import FaultKind
 
 LIST_DEFAULT, LIST_MAX = 500, 1000
 DAY_MS = 86_400_000
-MY_TRADES_COMBINATIONS = (
+MY_TRADES_COMBINATIONS: tuple[set[str], ...] = (
     set(),
     {"orderId"},
     {"startTime"},

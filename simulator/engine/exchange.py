@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, field
 from decimal import Decimal
 
-from simulator.decimals import ZERO, amount, from_units, round_down_to_smallest
+from simulator.decimals import ZERO, from_units
 from simulator.engine.book import Book, Level
 from simulator.engine.contracts import (
     Account,
@@ -15,12 +14,10 @@ from simulator.engine.contracts import (
     Execution,
     ExpiryReason,
     Order,
-    OrderEvent,
     OrderRequest,
     OrderStatus,
     OrderType,
     Placement,
-    PositionEvent,
     Side,
     TimeInForce,
     Trade,
@@ -37,22 +34,8 @@ from simulator.engine.instruments import Instrument
 from simulator.engine.ledger import House, Ledger
 from simulator.engine.matching import Plan, plan_match
 from simulator.engine.records import Records
+from simulator.engine.settlement import Changes, Settlement
 from simulator.market.tape import CandleClosed, SymbolTape, Tick
-
-COMMISSION_RATE = Decimal("0.001")
-
-
-@dataclass(slots=True)
-class Changes:
-    """What has changed since the last call of take_changes(), for a state file."""
-
-    accounts: set[int] = field(default_factory=set)
-    balances: set[tuple[int, str]] = field(default_factory=set)
-    orders: dict[tuple[str, int], Order] = field(default_factory=dict)
-    trades: list[Trade] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.accounts or self.balances or self.orders or self.trades)
 
 
 class Exchange:
@@ -66,8 +49,7 @@ class Exchange:
         self.books = {symbol: Book(instrument, seed) for symbol, instrument in self.instruments.items()}
         self.account_ids: dict[str, int] = {}
         self.changed_books: set[str] = set()
-        self._events: list[AccountEvent] = []
-        self._changes = Changes()
+        self._settlement = Settlement(self.instruments, self.ledger, self.records)
 
     # --- accounts ---------------------------------------------------------------------------------------
 
@@ -75,7 +57,7 @@ class Exchange:
         account = Account(self.records.next_id("account"), api_key, secret_key, now_ms, now_ms)
         self.ledger.accounts[account.account_id] = account
         self.account_ids[api_key] = account.account_id
-        self._changes.accounts.add(account.account_id)
+        self._settlement.changes.accounts.add(account.account_id)
         return account
 
     def restore_account(self, account: Account) -> None:
@@ -95,8 +77,8 @@ class Exchange:
             raise insufficient_balance()
         payer, payee = (House.OUTSIDE, account_id) if amount > ZERO else (account_id, House.OUTSIDE)
         self.ledger.transfer(asset, abs(amount), payer, payee)
-        self._events.append(DepositEvent(account_id, asset, amount, now_ms))
-        self._finish(now_ms)
+        self._settlement.events.append(DepositEvent(account_id, asset, amount, now_ms))
+        self._settlement.finish(now_ms)
 
     # --- orders -----------------------------------------------------------------------------------------
 
@@ -122,17 +104,16 @@ class Exchange:
         ):
             raise rejected("Order would immediately match and take.")
         unfillable = request.time_in_force is TimeInForce.FOK and plan.quantity != request.quantity
-        lock_asset, lock_amount = _needed(request, instrument, plan)
-        if self.ledger.balance(account_id, lock_asset).free < lock_amount:
-            raise insufficient_balance()
-        order = self._accept(account_id, request, plan, lock_asset, lock_amount, now_ms)
+        order = self._settlement.accept(account_id, request, plan, now_ms)
         if unfillable:
-            self._terminate(order, OrderStatus.EXPIRED, Execution.EXPIRED, now_ms, ExpiryReason.UNFILLED_FOK)
+            self._settlement.terminate(
+                order, OrderStatus.EXPIRED, Execution.EXPIRED, now_ms, ExpiryReason.UNFILLED_FOK
+            )
             trades = []
         else:
             trades = self._carry_out(order, plan, now_ms)
             self._settle_rest(order, plan, now_ms)
-        self._finish(now_ms)
+        self._settlement.finish(now_ms)
         return Placement(copy(order), trades)
 
     def cancel(self, order: Order, cancel_client_order_id: str, now_ms: int) -> Order:
@@ -141,14 +122,14 @@ class Exchange:
             raise cancel_rejected()
         self.books[order.symbol].remove(order)
         self._note_book_change(order.symbol)
-        self._terminate(
+        self._settlement.terminate(
             order,
             OrderStatus.CANCELED,
             Execution.CANCELED,
             now_ms,
             cancel_client_order_id=cancel_client_order_id,
         )
-        self._finish(now_ms)
+        self._settlement.finish(now_ms)
         return copy(order)
 
     # --- market -----------------------------------------------------------------------------------------
@@ -189,17 +170,17 @@ class Exchange:
             self._fill_resting(order, quantity, now_ms)
         for side in Side:
             self._cross_with_liquidity(book, side, now_ms)
-        self._finish(now_ms)
+        self._settlement.finish(now_ms)
 
     # --- out --------------------------------------------------------------------------------------------
 
     def take_events(self) -> list[AccountEvent]:
         """Account events since the last call, in the order in which they happened."""
-        events, self._events = self._events, []
+        events, self._settlement.events = self._settlement.events, []
         return events
 
     def take_changes(self) -> Changes:
-        changes, self._changes = self._changes, Changes()
+        changes, self._settlement.changes = self._settlement.changes, Changes()
         return changes
 
     def audit(self) -> None:
@@ -221,57 +202,26 @@ class Exchange:
 
     # --- inside -----------------------------------------------------------------------------------------
 
-    def _accept(
-        self,
-        account_id: int,
-        request: OrderRequest,
-        plan: Plan,
-        lock_asset: str,
-        lock_amount: Decimal,
-        now_ms: int,
-    ) -> Order:
-        instrument = self.instruments[request.symbol]
-        order = Order(
-            symbol=request.symbol,
-            order_id=self.records.next_id(f"order:{request.symbol}"),
-            account_id=account_id,
-            client_order_id=request.client_order_id,
-            side=request.side,
-            type=request.type,
-            time_in_force=request.time_in_force,
-            price=request.price,
-            quantity=_quantity(request, instrument, plan),
-            quote_quantity=request.quote_quantity or ZERO,
-            self_trade_prevention=request.self_trade_prevention,
-            locked_asset=lock_asset,
-            created_ms=now_ms,
-            updated_ms=now_ms,
-            working_ms=now_ms,
-            locked=lock_amount,
-        )
-        self.ledger.lock(account_id, lock_asset, lock_amount)
-        self.records.add(order)
-        self._tell(order, Execution.NEW, now_ms)
-        return order
-
     def _carry_out(self, order: Order, plan: Plan, now_ms: int) -> list[Trade]:
         book = self.books[order.symbol]
         for maker in plan.expired_makers:
             book.remove(maker)
-            self._terminate(maker, OrderStatus.EXPIRED_IN_MATCH, Execution.TRADE_PREVENTION, now_ms)
+            self._settlement.terminate(
+                maker, OrderStatus.EXPIRED_IN_MATCH, Execution.TRADE_PREVENTION, now_ms
+            )
         trades = []
         for fill in plan.fills:
             trade_id = self.records.next_id(f"trade:{order.symbol}")
             price = fill.maker.price
             counterparty = fill.maker.account_id if isinstance(fill.maker, Order) else House.MARKET
-            self._exchange_assets(order, counterparty, price, fill.quantity)
+            self._settlement.swap(order, counterparty, price, fill.quantity)
             if isinstance(fill.maker, Level):
                 book.liquidity.take(order.side.opposite, fill.maker, fill.quantity)
             else:
-                self._book_fill(fill.maker, price, fill.quantity, trade_id, True, now_ms)
+                self._settlement.book_fill(fill.maker, price, fill.quantity, trade_id, True, now_ms)
                 if not fill.maker.is_open:
                     book.remove(fill.maker)
-            trades.append(self._book_fill(order, price, fill.quantity, trade_id, False, now_ms))
+            trades.append(self._settlement.book_fill(order, price, fill.quantity, trade_id, False, now_ms))
         if plan.fills or plan.expired_makers:
             self._note_book_change(order.symbol)
         return trades
@@ -281,12 +231,16 @@ class Exchange:
         if order.status is OrderStatus.FILLED:
             return
         if plan.taker_expires:
-            self._terminate(order, OrderStatus.EXPIRED_IN_MATCH, Execution.TRADE_PREVENTION, now_ms)
+            self._settlement.terminate(
+                order, OrderStatus.EXPIRED_IN_MATCH, Execution.TRADE_PREVENTION, now_ms
+            )
         elif order.type is OrderType.MARKET:
             reason = ExpiryReason.INSUFFICIENT_LIQUIDITY
-            self._terminate(order, OrderStatus.EXPIRED, Execution.EXPIRED, now_ms, reason)
+            self._settlement.terminate(order, OrderStatus.EXPIRED, Execution.EXPIRED, now_ms, reason)
         elif order.time_in_force is TimeInForce.IOC:
-            self._terminate(order, OrderStatus.EXPIRED, Execution.EXPIRED, now_ms, ExpiryReason.UNFILLED_IOC)
+            self._settlement.terminate(
+                order, OrderStatus.EXPIRED, Execution.EXPIRED, now_ms, ExpiryReason.UNFILLED_IOC
+            )
         else:
             self.books[order.symbol].add(order)
             self._note_book_change(order.symbol)
@@ -302,139 +256,15 @@ class Exchange:
             self._fill_resting(order, quantity, now_ms)
 
     def _fill_resting(self, order: Order, quantity: Decimal, now_ms: int) -> None:
-        self._exchange_assets(order, House.MARKET, order.price, quantity)
+        self._settlement.swap(order, House.MARKET, order.price, quantity)
         trade_id = self.records.next_id(f"trade:{order.symbol}")
-        self._book_fill(order, order.price, quantity, trade_id, True, now_ms)
+        self._settlement.book_fill(order, order.price, quantity, trade_id, True, now_ms)
         if not order.is_open:
             self.books[order.symbol].remove(order)
-
-    def _exchange_assets(self, order: Order, counterparty: int, price: Decimal, quantity: Decimal) -> None:
-        """Swap base and quote between the order's owner and the other side, each paying what it had locked."""
-        instrument = self.instruments[order.symbol]
-        quote = amount(price, quantity)
-        other_locked = counterparty >= 0
-        pays, paid, gets, received = (
-            (instrument.quote_asset, quote, instrument.base_asset, quantity)
-            if order.side is Side.BUY
-            else (instrument.base_asset, quantity, instrument.quote_asset, quote)
-        )
-        self.ledger.transfer(pays, paid, order.account_id, counterparty, from_locked=True)
-        self.ledger.transfer(gets, received, counterparty, order.account_id, from_locked=other_locked)
-
-    def _book_fill(
-        self, order: Order, price: Decimal, quantity: Decimal, trade_id: int, is_maker: bool, now_ms: int
-    ) -> Trade:
-        """Count a fill on one order: commission, what stays locked, status, trade record and event."""
-        instrument = self.instruments[order.symbol]
-        quote = amount(price, quantity)
-        is_buy = order.side is Side.BUY
-        order.executed += quantity
-        order.executed_quote += quote
-        order.locked -= quote if is_buy else quantity
-        if is_buy and order.type is not OrderType.MARKET:
-            # A buy below its limit gives the difference back at once.
-            needed = amount(order.price, order.remaining)
-            self.ledger.unlock(order.account_id, order.locked_asset, order.locked - needed)
-            order.locked = needed
-        asset, received = (instrument.base_asset, quantity) if is_buy else (instrument.quote_asset, quote)
-        commission = round_down_to_smallest(received * COMMISSION_RATE)
-        self.ledger.transfer(asset, commission, order.account_id, House.FEES)
-        filled = not order.remaining
-        order.status = OrderStatus.FILLED if filled else OrderStatus.PARTIALLY_FILLED
-        order.updated_ms = now_ms
-        if filled:
-            self._release(order)
-        trade = Trade(
-            order.symbol, trade_id, order.order_id, order.account_id, order.side, price, quantity, quote,
-            commission, asset, now_ms, is_maker,
-        )  # fmt: skip
-        self.records.add_trade(trade)
-        self._changes.trades.append(trade)
-        self._tell(order, Execution.TRADE, now_ms, trade=trade)
-        return trade
-
-    def _terminate(
-        self,
-        order: Order,
-        status: OrderStatus,
-        execution: Execution,
-        now_ms: int,
-        reason: ExpiryReason | None = None,
-        cancel_client_order_id: str = "",
-    ) -> None:
-        order.status = status
-        order.expiry_reason = reason
-        order.updated_ms = now_ms
-        self._release(order)
-        self._tell(order, execution, now_ms, cancel_client_order_id=cancel_client_order_id)
-
-    def _release(self, order: Order) -> None:
-        self.ledger.unlock(order.account_id, order.locked_asset, order.locked)
-        order.locked = ZERO
-        self.records.close(order)
-
-    def _tell(
-        self,
-        order: Order,
-        execution: Execution,
-        now_ms: int,
-        trade: Trade | None = None,
-        cancel_client_order_id: str = "",
-    ) -> None:
-        self._changes.orders[(order.symbol, order.order_id)] = order
-        self._events.append(
-            OrderEvent(
-                order.account_id,
-                execution,
-                self.records.next_id("execution"),
-                copy(order),
-                now_ms,
-                trade,
-                cancel_client_order_id,
-            )
-        )
 
     def _note_book_change(self, symbol: str) -> None:
         self.books[symbol].update_id += 1
         self.changed_books.add(symbol)
-
-    def _finish(self, now_ms: int) -> None:
-        """End of a command: the books must add up; each touched account hears its new balances once."""
-        self.ledger.check_touched()
-        touched: dict[int, set[str]] = {}
-        for party, asset in self.ledger.touched:
-            self._changes.balances.add((party, asset))
-            if party >= 0:
-                touched.setdefault(party, set()).add(asset)
-        self.ledger.touched.clear()
-        for account_id in sorted(touched):
-            account = self.ledger.accounts[account_id]
-            account.updated_ms = now_ms
-            self._changes.accounts.add(account_id)
-            balances = {
-                asset: (account.balances[asset].free, account.balances[asset].locked)
-                for asset in sorted(touched[account_id])
-            }
-            self._events.append(PositionEvent(account_id, balances, now_ms))
-
-
-def _quantity(request: OrderRequest, instrument: Instrument, plan: Plan) -> Decimal:
-    """The order's quantity. An order by amount has what the amount buys, and a step more where the book
-    could not give it all, so that it ends EXPIRED after a partial fill (binance.md §2.4)."""
-    if request.quantity is not None:
-        return request.quantity
-    return plan.quantity + instrument.step_size if plan.ran_out else plan.quantity
-
-
-def _needed(request: OrderRequest, instrument: Instrument, plan: Plan) -> tuple[str, Decimal]:
-    """Asset and amount that an order must lock when it is accepted."""
-    if request.side is Side.SELL:
-        return instrument.base_asset, _quantity(request, instrument, plan)
-    if request.type is OrderType.MARKET:
-        # The amount named must be there, even if steps leave a little of it unspent.
-        return instrument.quote_asset, max(plan.quote, request.quote_quantity or ZERO)
-    assert request.quantity is not None
-    return instrument.quote_asset, amount(request.price, request.quantity)
 
 
 def _crossing(book: Book, side: Side, price: Decimal) -> Order | None:
