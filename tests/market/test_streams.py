@@ -1,0 +1,375 @@
+"""The streams against a scripted exchange on a real socket: gaps, lies, endings."""
+
+import hashlib
+import hmac
+import json
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from market import models, rules, selectors
+from market.contracts import Candle, Interval
+from tests.market.builders import MINUTE, START, kline_frame, milliseconds, ticker_frame, walk
+from tests.market.scripted import RunningStreams, ScriptedExchange, eventually
+from tradingbot.core import clock
+from tradingbot.core.models import Alert, Lease
+
+SYMBOL = "BTCUSDT"
+
+
+def stored(interval: Interval = Interval.M1) -> list[Candle]:
+    return selectors.closed_candles(SYMBOL, interval, 5000)
+
+
+def newest_is(candle: Candle) -> bool:
+    return selectors.last_closed(SYMBOL, Interval.M1) == candle
+
+
+def ended(stream: str) -> list[str]:
+    rows = models.FeedSession.objects.filter(stream=stream, ended_at__isnull=False).order_by("id")
+    return list(rows.values_list("end_reason", flat=True))
+
+
+def sessions(stream: str) -> int:
+    """Connections that caught up."""
+    return models.FeedSession.objects.filter(stream=stream, resynced_at__isnull=False).count()
+
+
+# --- candles ---
+def test_the_first_start_stores_history_without_the_open_candle(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    assert stored() == exchange.candles[SYMBOL]
+    assert stored(Interval.M5) == rules.derive(exchange.candles[SYMBOL], Interval.M5)
+
+
+def test_a_closed_candle_from_the_socket_is_stored(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    [candle] = exchange.append()
+
+    exchange.send_market(kline_frame(candle, closed=False), kline_frame(candle))
+
+    eventually(lambda: newest_is(candle))
+
+
+def test_a_hole_is_backfilled_before_the_candle_after_it_is_released(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    candles = exchange.append(count=5)
+
+    exchange.send_market(kline_frame(candles[-1]))
+
+    eventually(lambda: newest_is(candles[-1]))
+    assert stored() == exchange.candles[SYMBOL]
+    assert rules.first_hole(stored()) is None
+
+
+def test_a_candle_that_rest_does_not_know_yet_waits_until_it_does(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    before = exchange.candles[SYMBOL][-1]
+    candles = exchange.append(count=3)
+    exchange.klines_hidden_after = before
+    exchange.send_market(kline_frame(candles[1]))
+    eventually(lambda: "do not have" in models.FeedState.objects.get(stream="market").detail)
+    assert newest_is(before)
+
+    exchange.klines_hidden_after = None
+    exchange.send_market(kline_frame(candles[2]))
+
+    eventually(lambda: newest_is(candles[2]))
+    assert stored() == exchange.candles[SYMBOL]
+
+
+def test_a_candle_dated_in_the_future_is_not_released(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    newest = exchange.candles[SYMBOL][-1]
+    lie = walk(1, seed=3, start=newest.open_time + timedelta(days=400))[0]
+
+    exchange.send_market(kline_frame(lie))
+    [candle] = exchange.append()
+    exchange.send_market(kline_frame(candle))
+
+    eventually(lambda: newest_is(candle))
+    assert stored() == exchange.candles[SYMBOL]
+
+
+def test_repeated_and_late_candles_change_nothing(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    first, second = exchange.append(count=2)
+    stale = replace(first, close=first.low, volume=Decimal(1))
+
+    exchange.send_market(*(kline_frame(c) for c in (first, second, first, stale, second)))
+    [last] = exchange.append()
+    exchange.send_market(kline_frame(last))
+
+    eventually(lambda: newest_is(last))
+    assert stored() == exchange.candles[SYMBOL]
+
+
+def test_a_reconnect_brings_what_was_missed(exchange: ScriptedExchange, streams: RunningStreams) -> None:
+    exchange.refuse_market = True
+    exchange.close_market()
+    eventually(lambda: ended("market") == ["closed by the exchange with code 1001"])
+    missed = exchange.append(count=700)  # more than the newest page of the backfill
+
+    exchange.refuse_market = False
+
+    eventually(lambda: newest_is(missed[-1]))
+    eventually(lambda: sessions("market") == 2)
+    assert stored() == exchange.candles[SYMBOL]
+    session = models.FeedSession.objects.filter(stream="market").latest("id")
+    eventually(lambda: session.refresh_from_db() or session.backfilled_candles == 700)
+
+
+def test_while_disconnected_the_feed_is_stale_with_the_reason(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    exchange.refuse_market = True
+    exchange.close_market()
+
+    eventually(lambda: any("not connected" in s for s in selectors.stale_feeds(clock.now())))
+    [market] = selectors.stale_feeds(clock.now())
+    assert market.startswith("market: not connected (")
+
+
+def test_a_market_that_starts_again_earlier_replaces_the_later_candles(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    exchange.refuse_market = True
+    exchange.close_market()
+    another = walk(200, seed=11, start=START - 150 * MINUTE)
+    exchange.candles[SYMBOL] = another
+
+    exchange.refuse_market = False
+
+    eventually(lambda: newest_is(another[-1]))
+    assert stored()[-200:] == another
+    assert stored(Interval.M15)[-1].open_time <= another[-1].open_time
+
+
+def test_a_symbol_that_is_not_listed_is_left_out_with_an_alert(
+    exchange: ScriptedExchange, settings: Any
+) -> None:
+    settings.SYMBOLS = ("NOPEUSDT", SYMBOL)
+    running = RunningStreams()
+    try:
+        eventually(lambda: sessions("market") == 1)
+    finally:
+        running.stop()
+
+    assert stored() == exchange.candles[SYMBOL]
+    assert Alert.objects.get().title == "NOPEUSDT is not listed on simulator"
+    assert exchange.subscriptions[0]["params"] == ["btcusdt@kline_1m", "btcusdt@bookTicker"]
+
+
+# --- what must not get in ---
+def test_malformed_frames_are_counted_logged_once_and_stop_nothing(
+    exchange: ScriptedExchange, streams: RunningStreams, caplog: pytest.LogCaptureFixture
+) -> None:
+    [candle] = exchange.append()
+    nonsense = [
+        b"{",
+        b"{",
+        b'{"stream":"btcusdt@moon","data":{}}',
+        kline_frame(candle, c="NaN"),
+        kline_frame(candle, l="-1"),
+        ticker_frame(b="0"),
+        ticker_frame("ETHUSDT"),
+        b'{"stream":"btcusdt@bookTicker","data":' + b'"x"' * 1000,
+    ]
+
+    with caplog.at_level(logging.WARNING, logger="market.services.feed"):
+        exchange.send_market(*nonsense)
+        exchange.send_market(kline_frame(candle))
+        eventually(lambda: newest_is(candle))
+        eventually(lambda: "8 frames refused" in models.FeedState.objects.get(stream="market").detail)
+
+    hashes = [r.sha256 for r in caplog.records if hasattr(r, "sha256")]
+    assert len(hashes) == len(set(hashes)) == 7
+    assert sessions("market") == 1 and ended("market") == []
+
+
+def test_a_huge_frame_ends_the_connection_and_not_the_stream(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    exchange.send_market(b'{"x":"' + b"x" * 3_000_000 + b'"}')
+
+    eventually(lambda: sessions("market") == 2)
+    [candle] = exchange.append()
+    exchange.send_market(kline_frame(candle))
+    eventually(lambda: newest_is(candle))
+
+
+def test_an_announced_shutdown_reconnects(exchange: ScriptedExchange, streams: RunningStreams) -> None:
+    exchange.send_market({"e": "serverShutdown", "E": 1})
+
+    eventually(lambda: sessions("market") == 2)
+    assert ended("market") == ["the exchange announced its shutdown"]
+
+
+def test_lost_subscriptions_are_noticed(exchange: ScriptedExchange, streams: RunningStreams) -> None:
+    exchange.forget_streams()
+
+    eventually(lambda: sessions("market") == 2)
+    assert ended("market") == ["the exchange has lost some of our subscriptions"]
+
+
+# --- quotes ---
+def test_the_quote_of_the_socket_reaches_redis_and_postgres(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    exchange.send_market(ticker_frame(b="50001.00", a="50002.00"))
+
+    eventually(lambda: (q := selectors.latest_quote(SYMBOL)) and q.bid == Decimal("50001.00"))
+    eventually(lambda: models.Quote.objects.filter(symbol=SYMBOL, bid=Decimal("50001.00")).exists())
+
+
+def test_a_quiet_quote_is_confirmed_by_rest(exchange: ScriptedExchange, streams: RunningStreams) -> None:
+    exchange.send_market(ticker_frame(b="50001.00", a="50002.00"))
+
+    eventually(lambda: (q := selectors.latest_quote(SYMBOL)) and q.bid == Decimal(49990))
+
+
+# --- account ---
+def account_event(number: int) -> dict[str, Any]:
+    return {"e": "executionReport", "E": milliseconds(START) + number, "s": SYMBOL, "I": number}
+
+
+def numbers() -> list[int]:
+    return [e.payload["I"] for e in selectors.unfolded_account_events(1000)]
+
+
+def test_the_subscription_is_signed_with_the_exchanges_time(exchange: ScriptedExchange) -> None:
+    exchange.clock_ahead_ms = 3_600_000
+    running = RunningStreams()
+    try:
+        request = eventually(lambda: exchange.account_requests)[0]
+    finally:
+        running.stop()
+
+    params = dict(request["params"])
+    signature = params.pop("signature")
+    text = "&".join(f"{k}={v}" for k, v in sorted(params.items()))
+    expected = hmac.new(b"fake-secret-of-the-scripted-exchange", text.encode(), hashlib.sha256).hexdigest()
+    assert request["method"] == "userDataStream.subscribe.signature"
+    assert signature == expected
+    assert abs(params["timestamp"] - clock.to_milliseconds(clock.now()) - 3_600_000) < 60_000
+
+
+def test_account_events_are_stored_in_order_of_arrival_and_once(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    exchange.send_account(*(account_event(n) for n in (3, 1, 2, 1, 3, 4)))
+
+    eventually(lambda: numbers() == [3, 1, 2, 4])
+
+
+def test_after_a_reconnect_the_account_is_subscribed_again(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    exchange.send_account(account_event(1))
+    eventually(lambda: numbers() == [1])
+
+    exchange.close_account()
+    eventually(lambda: sessions("account") == 2)
+    exchange.send_account(account_event(1), account_event(2))
+
+    eventually(lambda: numbers() == [1, 2])
+
+
+def test_a_terminated_event_stream_is_a_gap_and_subscribed_again(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    exchange.send_account(account_event(1), {"e": "eventStreamTerminated", "E": milliseconds(START)})
+
+    eventually(lambda: sessions("account") == 2)
+    assert ended("account") == ["the exchange sent eventStreamTerminated"]
+    exchange.send_account(account_event(2))
+    eventually(lambda: numbers() == [1, 2])
+
+
+def test_a_refused_subscription_says_why_and_leaves_the_market_alone(exchange: ScriptedExchange) -> None:
+    exchange.refuse_account = True
+    running = RunningStreams()
+    try:
+        eventually(lambda: sessions("market") == 1)
+        eventually(lambda: any("code -2015" in reason for reason in ended("account")))
+        eventually(lambda: not selectors.feed_health(clock.now())[0].stale, "the market is well")
+        assert selectors.feed_health(clock.now())[1].stale
+    finally:
+        running.stop()
+
+
+def test_malformed_account_events_are_refused_and_the_next_is_taken(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    exchange.send_account(
+        b"nonsense",
+        json.dumps({"event": {"e": "executionReport", "E": 1, "c": "\0"}}).encode(),
+        account_event(1),
+    )
+
+    eventually(lambda: numbers() == [1])
+    eventually(lambda: "2 frames refused" in models.FeedState.objects.get(stream="account").detail)
+    assert sessions("account") == 1
+
+
+def test_without_a_key_the_account_stream_names_the_setting(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BINANCE_SIMULATOR_API_KEY_FILE")
+    running = RunningStreams()
+    try:
+        eventually(lambda: any("BINANCE_SIMULATOR_API_KEY" in s for s in selectors.stale_feeds(clock.now())))
+    finally:
+        running.stop()
+
+
+# --- the end ---
+def test_a_stop_ends_the_sessions_and_gives_the_lease_back(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    streams.stop()
+
+    assert ended("market") == ended("account") == ["stopped"]
+    assert Lease.objects.get(name="streams:simulator").expires_at <= clock.now()
+    assert not any(h.connected for h in selectors.feed_health(clock.now()))
+
+
+def test_a_second_supervisor_waits_and_takes_over_with_a_higher_fence(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    second = RunningStreams()
+    try:
+        streams.stop()
+        eventually(lambda: models.FeedState.objects.get(stream="market").fence == 2)
+        [candle] = exchange.append()
+        eventually(lambda: sessions("market") == 2)
+        exchange.send_market(kline_frame(candle))
+        eventually(lambda: newest_is(candle))
+    finally:
+        second.stop()
+
+
+def test_a_supervisor_whose_lease_was_taken_stops_writing(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    Lease.objects.filter(name="streams:simulator").update(
+        holder="another", fence=7, expires_at=clock.now() + MINUTE
+    )
+    [candle] = exchange.append()
+
+    exchange.send_market(kline_frame(candle))
+
+    eventually(lambda: not exchange._market and not exchange._account, "it has disconnected")
+    assert not newest_is(candle)
+    assert models.FeedState.objects.get(stream="market").fence == 1
+    assert streams.alive
