@@ -13,7 +13,7 @@ from market import services
 from market.contracts import Candle, Interval
 from tests.market.builders import MINUTE, listing, milliseconds, row, walk
 
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
 
 
 def eventually(condition: Callable[[], Any], what: str = "") -> Any:

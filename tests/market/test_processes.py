@@ -1,0 +1,134 @@
+"""The streams with real processes that really die: the simulator, and Celery workers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery.worker import state
+
+from market import models, rules, selectors, services
+from market.adapters.binance_rest import BinanceClient, MarketClient
+from market.bootstep import EXIT_CODE_CRASHED, StreamSupervisor
+from market.contracts import Candle, Interval
+from tests.environment import KEYS
+from tests.market.processes import ExchangeProcess, StreamsWorker
+from tests.market.scripted import RunningStreams, eventually
+from tradingbot.core import clock
+from tradingbot.core.environments import Environment, endpoints
+from tradingbot.core.models import Lease
+
+SYMBOL = "BTCUSDT"
+
+
+@pytest.fixture
+def venue(
+    tmp_path: Path, settings: Any, redis_server: redis.Redis, transactional_db: None
+) -> Iterator[ExchangeProcess]:
+    """A simulator at speed that the settings point at, with an account of its own."""
+    process = ExchangeProcess(tmp_path / "exchange")
+    settings.EXCHANGE = endpoints(Environment.SIMULATOR, simulator_url=process.url)
+    settings.SYMBOLS = (SYMBOL,)
+    process.start()
+    try:
+        key, secret = process.open_account()
+        (KEYS / "key").write_text(key)
+        (KEYS / "secret").write_text(secret)
+        yield process
+    finally:
+        process.kill()
+
+
+def stored(interval: Interval = Interval.M1) -> list[Candle]:
+    return selectors.closed_candles(SYMBOL, interval, 5000)
+
+
+def well() -> bool:
+    return not selectors.stale_feeds(clock.now())
+
+
+def buy() -> None:
+    client = BinanceClient((KEYS / "key").read_text(), (KEYS / "secret").read_text())
+    client.create_order(symbol=SYMBOL, side="BUY", type="MARKET", quantity="0.01")
+
+
+def assert_equal_to_the_exchanges(minutes: list[Candle]) -> None:
+    """The newest thousand minutes equal the exchange's own klines, and so do the derived candles."""
+    recent = minutes[-900:]
+    theirs = {c.open_time: c for c in MarketClient().fetch_candles(SYMBOL, Interval.M1)}
+    assert rules.first_hole(minutes) is None
+    assert [theirs[c.open_time] for c in recent] == recent
+    for interval in (Interval.M5, Interval.M15):
+        assert stored(interval)[-20:] == rules.derive(minutes, interval)[-20:]
+
+
+def test_candles_equal_the_exchanges_after_it_was_killed_and_restarted(venue: ExchangeProcess) -> None:
+    running = RunningStreams()
+    try:
+        eventually(lambda: len(stored()) > 502, "live candles are stored")
+        venue.kill()
+        eventually(lambda: not well())
+        newest = stored()[-1]
+
+        venue.start()
+        eventually(well)
+        eventually(lambda: stored()[-1].open_time > newest.open_time)
+    finally:
+        running.stop()
+
+    assert running.failure is None
+    assert_equal_to_the_exchanges(stored())
+
+
+def test_a_snapshot_is_taken_of_a_running_market(venue: ExchangeProcess) -> None:
+    running = RunningStreams()
+    try:
+        eventually(well)
+        eventually(lambda: selectors.latest_quote(SYMBOL))
+        snapshot = services.take_snapshot(symbol=SYMBOL, interval=Interval.M1, now=clock.now())
+    finally:
+        running.stop()
+
+    assert snapshot.payload["symbol"] == SYMBOL
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_missing(venue: ExchangeProcess, tmp_path: Path) -> None:
+    workers = [
+        StreamsWorker(name, simulator_url=venue.url, log=tmp_path / f"{name}.log") for name in ("one", "two")
+    ]
+    try:
+        eventually(well)
+        holder = Lease.objects.get().holder
+        first = next(w for w in workers if f":{w.pid}:" in holder)
+        first.kill()
+
+        eventually(lambda: models.FeedState.objects.filter(fence=2, resynced_at__isnull=False).count() == 2)
+        eventually(well)
+        newest = stored()[-1]
+        eventually(lambda: stored()[-1].open_time > newest.open_time)
+        buy()
+        eventually(lambda: len(selectors.unfolded_account_events(10)) >= 3)
+    finally:
+        codes = [w.stop() for w in workers]
+
+    assert sorted(codes) == [-9, 0]
+    assert_equal_to_the_exchanges(stored())
+    reasons = models.FeedSession.objects.filter(stream="market").order_by("id")
+    assert [r.end_reason for r in reasons] == ["its process died or lost the lease", "stopped"]
+    kinds = [e.event_type for e in selectors.unfolded_account_events(10)]
+    assert kinds == ["executionReport", "executionReport", "outboundAccountPosition"]
+
+
+def test_crashed_streams_end_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def crash(stop: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("market.services.run_streams", crash)
+    monkeypatch.setattr(state, "should_stop", None)
+
+    step = StreamSupervisor(object())
+    step.start(object())
+    step.stop(object())
+
+    assert state.should_stop == EXIT_CODE_CRASHED
