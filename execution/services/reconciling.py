@@ -38,6 +38,7 @@ from execution.models import (
     ReconciliationRun,
 )
 from execution.services.folding import apply_report, post_fill, store_balance
+from market.models import Instrument
 from market.selectors import unfolded_account_events
 from tradingbot.core import audit, leases
 from tradingbot.core.alerts import raise_alert, resolve_alerts
@@ -134,10 +135,7 @@ def _open_run(trigger: str, now: datetime) -> ReconciliationRun:
 def _ask(exchange: ExchangeGateway) -> Records:
     records = Records()
     since = _since()
-    symbols = set(settings.SYMBOLS) | set(
-        Order.objects.filter(environment=selectors.ENVIRONMENT).values_list("symbol", flat=True).distinct()
-    )
-    for symbol in sorted(symbols):
+    for symbol in _symbols():
         reports = list(exchange.open_orders(symbol=symbol))
         if since is not None:
             reports += exchange.orders_since(symbol=symbol, since=since)
@@ -159,6 +157,16 @@ def _ask_for_balances(exchange: ExchangeGateway, records: Records) -> None:
     )
     records.balances_as_of = clock_now() + timedelta(milliseconds=offset_ms or 0)
     records.balances = exchange.balances()
+
+
+def _symbols() -> list[str]:
+    """What is traded and listed here, and whatever we ever ordered."""
+    instruments = Instrument.objects.filter(environment=selectors.ENVIRONMENT, symbol__in=settings.SYMBOLS)
+    orders = Order.objects.filter(environment=selectors.ENVIRONMENT)
+    return sorted(
+        set(instruments.values_list("symbol", flat=True))
+        | set(orders.values_list("symbol", flat=True).distinct())
+    )
 
 
 def _since() -> datetime | None:
