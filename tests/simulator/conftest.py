@@ -101,6 +101,12 @@ class Trader:
         return float(self.get("ticker/price", symbol=symbol).json()["price"])
 
 
+def code(response: requests.Response) -> tuple[int, int]:
+    """HTTP status and Binance's code of an error, which must come as JSON."""
+    assert response.headers["Content-Type"].startswith("application/json")
+    return response.status_code, response.json()["code"]
+
+
 def poll(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
     """The first truthy answer of `condition`; fails after a deadline."""
     deadline = time.monotonic() + seconds
@@ -111,9 +117,9 @@ def poll(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
     raise AssertionError("the condition did not come true in time")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served() -> Iterator[Served]:
-    """A generated market, shared by a module's tests."""
+    """A generated market, shared by all tests; each opens an account of its own."""
     server = Served(make_app(VenueSettings(seed=7)))
     yield server
     server.close()
