@@ -9,6 +9,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -33,7 +34,7 @@ class PlainDecimalField(forms.CharField):
 
     def to_python(self, value: Any) -> Any:
         """The number, or a form error."""
-        text = super().to_python(value)
+        text = super().to_python(value) or ""
         if text in self.empty_values:
             return None
         try:
@@ -47,7 +48,7 @@ class PlainIntegerField(forms.CharField):
 
     def to_python(self, value: Any) -> Any:
         """The number, or a form error."""
-        text = super().to_python(value)
+        text = super().to_python(value) or ""
         if text in self.empty_values:
             return None
         if not text.isascii() or not text.isdigit() or len(text) > WHOLE_DIGITS_MAX:
@@ -64,7 +65,7 @@ class SymbolsField(forms.CharField):
 
     def to_python(self, value: Any) -> Any:
         """The symbols in capital letters."""
-        return [word.upper() for word in super().to_python(value).replace(",", " ").split()]
+        return [word.upper() for word in (super().to_python(value) or "").replace(",", " ").split()]
 
 
 class LimitsForm(forms.ModelForm):
@@ -131,12 +132,12 @@ class RiskLimitsAdmin(_CallsService):
     form = LimitsForm
     list_display = (
         "version",
-        "created_at",
-        "created_by",
-        "reason",
         "threshold",
         "order_maximum",
         "symbols",
+        "created_by",
+        "reason",
+        "created_at",
     )
     fieldsets = (
         ("What and who decides", {"fields": ("allowed_symbols", "approval_threshold_quote")}),
@@ -213,16 +214,13 @@ class RiskLimitsAdmin(_CallsService):
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Numbers as plain text, symbols as words."""
         if db_field.name == "allowed_symbols":
-            return SymbolsField(widget=admin.widgets.AdminTextInputWidget, required=False)
+            return SymbolsField(widget=AdminTextInputWidget, required=False)
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
-        plain_field = {forms.DecimalField: PlainDecimalField, forms.IntegerField: PlainIntegerField}.get(
-            type(field)
-        )
-        if plain_field is None:
+        plain_fields = {forms.DecimalField: PlainDecimalField, forms.IntegerField: PlainIntegerField}
+        plain_field = plain_fields.get(type(field))
+        if field is None or plain_field is None:
             return field
-        return plain_field(
-            label=field.label, help_text=field.help_text, widget=admin.widgets.AdminTextInputWidget
-        )
+        return plain_field(label=field.label, help_text=field.help_text, widget=AdminTextInputWidget)
 
     def save_model(self, request: HttpRequest, obj: RiskLimits, form: Any, change: bool) -> None:
         """Through the service, which numbers the version."""
@@ -244,6 +242,7 @@ class ControlForm(forms.ModelForm):
     reason = forms.CharField(
         max_length=300,
         required=False,
+        widget=AdminTextInputWidget,
         help_text="Needed for REDUCING and ACTIVE. It is kept in the audit log.",
     )
 

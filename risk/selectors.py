@@ -1,6 +1,7 @@
 """What others may read of risk: limits in force and their history, the switch, whether trading is armed."""
 
 from datetime import datetime
+from uuid import UUID
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -50,7 +51,7 @@ def trading_state() -> TradingState | None:
     return TradingState(row.status) if row is not None and row.status in TradingState.__members__ else None
 
 
-def assessments_of(proposal_id: object) -> QuerySet[Assessment]:
+def assessments_of(proposal_id: UUID | str) -> QuerySet[Assessment]:
     """All runs of the gate over a proposal, newest first."""
     return Assessment.objects.filter(proposal_id=proposal_id).order_by("-id")
 

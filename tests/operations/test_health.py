@@ -73,7 +73,10 @@ def test_instruments_that_were_never_read_are_not_ready(parts: SimpleNamespace) 
 
 def test_a_missing_migration_is_not_ready(parts: SimpleNamespace) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM django_migrations WHERE app = 'risk' AND name = '0002_starting_rows'")
+        cursor.execute(
+            "DELETE FROM django_migrations WHERE id = "
+            "(SELECT max(id) FROM django_migrations WHERE app = 'risk')"
+        )
 
     assert "manage.py migrate" in not_ready(selectors.readiness(NOW)[1])["migrations"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection, connections, transaction
+from django.db import Error, connection, connections, transaction
 
 from market import selectors as market_selectors
 from proposals import selectors as proposals_selectors
@@ -240,3 +240,19 @@ def test_a_halt_racing_a_claim_leaves_one_clear_order_of_events(propose: Propose
 
     assert outcome["seen"] in {TradingState.ACTIVE, "refused"}
     assert TradingControl.objects.get(pk=settings.TRADING_ENVIRONMENT).status == TradingState.HALTED
+
+
+# --- the record ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "change", ["UPDATE risk_assessment SET passed = false", "DELETE FROM risk_assessment"]
+)
+def test_the_database_keeps_judgements_as_they_were(propose: Propose, change: str) -> None:
+    assess(propose())
+
+    with pytest.raises(Error, match="append-only"), connection.cursor() as cursor:
+        cursor.execute(change)
+
+
+def test_the_database_keeps_versions_of_limits_as_they_were(limits: RiskLimits) -> None:
+    with pytest.raises(Error, match="append-only"):
+        RiskLimits.objects.update(order_notional_max_quote=Decimal(1))

@@ -30,7 +30,7 @@ def raise_alert(
     dedupe_key: str = "",
 ) -> int:
     """Raise an alert, or count it on the open one with the same `dedupe_key` (default `kind:subject`)."""
-    values = {
+    values: dict[str, str | datetime] = {
         "kind": kind,
         "severity": Alert.Severity(severity).value,
         "subject": subject,

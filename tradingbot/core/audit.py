@@ -43,10 +43,10 @@ def first_broken_link() -> tuple[int, str] | None:
     for link in _links():
         if link.sequence != expected:
             return expected, f"link {expected} is missing (found {link.sequence})"
-        if bytes(link.previous_hash) != previous:
+        if bytes(link.previous_hash or b"") != previous:
             return expected, "previous hash does not match the link before it"
         digest = hashlib.sha256(previous + link.body.encode()).digest()
-        if bytes(link.hash) != digest:
+        if bytes(link.hash or b"") != digest:
             return expected, "hash does not match the body"
         if not _columns_agree(link):
             return expected, "columns differ from the hashed body"
