@@ -1,9 +1,9 @@
 """The model behind any OpenAI-compatible URL: one Chat Completions request, one answer, one hard deadline.
 
 The SDK's own time-out counts per read, so a server that drips bytes could hold a worker for ever: the whole
-call runs inside `asyncio.timeout`, on a loop in a thread of its own that is kept, with its client, from call
-to call (a new TLS context costs 35 ms). The SDK is imported at the first call: it takes a second and 57 MB
-(reference/stack.md §1.1), which only the advisor's worker should pay.
+call runs on a loop in a thread of its own, is waited for until its deadline and then cancelled. Loop and
+client are kept from call to call (a new TLS context costs 35 ms). The SDK is imported at the first call: it
+takes a second and 57 MB (reference/stack.md §1.1), which only the advisor's worker should pay.
 """
 
 import asyncio
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 NO_KEY = "no-key"  # what local servers and the rehearsal model are sent
 CONNECT_SECONDS_MAX = 5.0
-LEFT_BEHIND_AFTER_SECONDS = 2.0  # past the deadline
 DETAIL_LENGTH_MAX = 300
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _TRANSIENT_STATUSES = {408, 409, 425, 429}
@@ -41,7 +40,7 @@ def ask(request: dict[str, Any], *, base_url: str, timeout_seconds: float) -> An
     call = _ask(client, request, timeout_seconds)
     outcome = asyncio.run_coroutine_threadsafe(call, _loop(os.getpid()))
     try:
-        return outcome.result(timeout=timeout_seconds + LEFT_BEHIND_AFTER_SECONDS)
+        return outcome.result(timeout=timeout_seconds)
     except TimeoutError as error:
         outcome.cancel()
         raise AdvisorUnavailable(
@@ -85,8 +84,7 @@ async def _ask(client: "openai.AsyncOpenAI", request: dict[str, Any], timeout_se
 
     started = clock.monotonic_seconds()
     try:
-        async with asyncio.timeout(timeout_seconds):
-            body, truncated, request_id = await _exchange(client, request, timeout_seconds)
+        body, truncated, request_id = await _exchange(client, request, timeout_seconds)
     except openai.APITimeoutError as error:
         raise TimeoutError from error
     except openai.APIStatusError as error:

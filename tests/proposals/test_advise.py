@@ -11,7 +11,7 @@ from django.db import connection
 
 from market.contracts import StaleData
 from market.models import Candle, Snapshot
-from proposals import selectors, services
+from proposals import rules, selectors, services
 from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
 from tests.proposals.conftest import KEY, SYMBOL, buy, no_trade
 from tests.proposals.model_server import Server, echoes, fails, hangs, hangs_up, says
@@ -50,6 +50,12 @@ def test_request_and_response_are_stored_whole_with_hashes(
 
     decision = advise(strategy, now).decision
 
+    assert decision.request is not None
+    assert decision.request["response_format"]["json_schema"] == {
+        "name": "trade_proposal",
+        "strict": True,
+        "schema": rules.answer_schema(),
+    }
     assert decision.request == model_server.requests[0]["body"]
     assert decision.request_sha256 == audit.sha256_hex(audit.canonical_json(decision.request))
     assert json.loads(decision.response_text)["id"] == "chatcmpl-1"
@@ -362,6 +368,22 @@ def test_workers_racing_for_a_candle_ask_the_model_once(
     assert sum(isinstance(o, Proposal) for o in outcomes) == 1
     assert outcomes.count(None) == 5
     assert len(model_server.requests) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_strategies_racing_for_a_symbol_take_turns(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    second = Strategy.objects.create(name="second", symbols=[SYMBOL])
+    model_server.scripts = [echoes(no_trade)]
+
+    for minute in range(1, 6):
+        market(minute)
+        at = now + timedelta(minutes=minute)
+        outcomes = race(
+            [lambda s=s, t=at: services.advise(strategy=s, symbol=SYMBOL, now=t) for s in (strategy, second)]
+        )
+        assert outcomes.count(None) == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -113,7 +113,6 @@ def test_call_that_ignores_its_deadline_is_left_behind(
         released.wait(30)  # as a name look-up that does not return
 
     monkeypatch.setattr(advisor, "_ask", stuck)
-    monkeypatch.setattr(advisor, "LEFT_BEHIND_AFTER_SECONDS", 0.1)
 
     error = refused(model_server, timeout_seconds=0.1)
 

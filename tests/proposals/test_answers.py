@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proposals import rules
@@ -228,6 +228,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.sampled_from(list(TradeProposal.model_fields)), json_values, min_size=1))
 def test_any_value_in_any_field_is_refused_or_taken_unchanged(changes: dict[str, Any]) -> None:
     text = json.dumps(buy(PAYLOAD) | changes)
@@ -241,6 +242,7 @@ def test_any_value_in_any_field_is_refused_or_taken_unchanged(changes: dict[str,
     assert {name: value for name, value in found.model_dump().items() if name != "reasons"} == stated
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 )
