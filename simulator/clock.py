@@ -48,8 +48,3 @@ class MarketClock:
         self._anchor_ms = float(self.now_ms())
         self._anchor_wall = self._monotonic()
         self._paused = paused
-
-    def hold_at(self, market_ms: int) -> None:
-        """Set market time, e.g. to the instant that the engine has really reached."""
-        self._anchor_ms = float(market_ms)
-        self._anchor_wall = self._monotonic()

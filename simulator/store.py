@@ -114,11 +114,14 @@ class Store:
         return msgspec.json.decode(text, type=MarketPosition) if text else None
 
     def save(self, exchange: Exchange, changes: Changes, position: MarketPosition) -> None:
-        """Commit what has changed, together with the market's position."""
-        with self._transaction():
-            self._set_meta("market", msgspec.json.encode(position).decode())
-            if changes:
-                self._save_changes(exchange, changes)
+        """Commit what has changed, together with the market's position. Raises StoreError, e.g. for a full disk."""
+        try:
+            with self._transaction():
+                self._set_meta("market", msgspec.json.encode(position).decode())
+                if changes:
+                    self._save_changes(exchange, changes)
+        except sqlite3.Error as error:
+            raise StoreError(f"state file {self.path} cannot be written: {error}") from error
 
     def _save_changes(self, exchange: Exchange, changes: Changes) -> None:
         accounts = exchange.ledger.accounts

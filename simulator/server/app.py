@@ -86,11 +86,19 @@ async def _run_venue(app: web.Application) -> AsyncIterator[None]:
         asyncio.create_task(_run_market(venue), name="market"),
         asyncio.create_task(venue.connections.ping_forever(), name="pings"),
     ]
+    for task in tasks:
+        task.add_done_callback(_end_process_if_failed)
     yield
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     venue.close()
+
+
+def _end_process_if_failed(task: asyncio.Task[None]) -> None:
+    """An exchange whose market or pings have died must not look alive."""
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, SystemExit):
+        raise SystemExit(f"simulator: stopped, the task {task.get_name()} failed: {error!r}") from error
 
 
 async def _run_market(venue: Venue) -> None:

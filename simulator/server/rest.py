@@ -27,6 +27,8 @@ class RestApi:
         """One request: faults before, endpoint, commit, faults after."""
         try:
             body = (await request.read()).decode()
+        except web.HTTPRequestEntityTooLarge:
+            return _json({"code": -1000, "msg": "The request body is too large."}, 413)
         except UnicodeDecodeError:
             return _json({"code": -1100, "msg": "Illegal characters found in a parameter."}, 400)
         name = request.path.removeprefix(REST_PREFIX)

@@ -15,6 +15,7 @@ from simulator.engine.contracts import OrderEvent
 from simulator.engine.errors import ConservationError
 from simulator.engine.exchange import Exchange
 from simulator.engine.instruments import GENERATED_SYMBOLS, KNOWN_INSTRUMENTS, Instrument, instrument_for
+from simulator.engine.settlement import Changes
 from simulator.faults import FaultBook
 from simulator.market.candles import MINUTE_MS
 from simulator.market.recording import RecordingError, read_recording
@@ -23,7 +24,7 @@ from simulator.market.tape import SymbolTape
 from simulator.server.market_streams import MarketStreams
 from simulator.server.sockets import Connections
 from simulator.server.user_streams import UserStreams
-from simulator.store import MarketPosition, Store
+from simulator.store import MarketPosition, Store, StoreError
 
 GENERATED_HISTORY_MINUTES = 2 * 24 * 60
 REPLAY_HISTORY_CANDLES = 600
@@ -34,12 +35,16 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True, frozen=True)
 class VenueSettings:
-    """`speed` is market seconds per wall second; no `data` directory means that nothing is kept."""
+    """`speed` is market seconds per wall second; no `data` directory means that nothing is kept.
+
+    `history_minutes` is how far back a generated market goes, and thus how long an absence it can fill.
+    """
 
     seed: int = 7
     replay: tuple[Path, ...] = ()
     speed: float = 1.0
     data: Path | None = None
+    history_minutes: int = GENERATED_HISTORY_MINUTES
 
 
 @dataclass(slots=True)
@@ -96,14 +101,19 @@ class Venue:
         return self.exchange.next_market_ms() is None
 
     def position(self) -> MarketPosition:
-        reached = max(tape.last_ms for tape in self.exchange.tapes.values())
-        market_ms = reached if self.ended else self.clock.now_ms()
+        """Market time up to which every tick has been taken; the clock may already be further."""
+        next_ms = self.exchange.next_market_ms()
+        if next_ms is None:
+            market_ms = max(tape.last_ms for tape in self.exchange.tapes.values())
+        else:
+            market_ms = min(self.clock.now_ms(), next_ms - 1)
         return MarketPosition(self.identity, market_ms, self.clock.paused)
 
     def execute(self, command: Callable[[], Answer]) -> Answer:
         """Run a command and commit what it did, also when it was refused.
 
-        Books that do not add up are a bug of ours: the process ends, and what was committed before stays.
+        Books that do not add up, or a state file that cannot be written, end the process: memory is then
+        ahead of what is saved, and what was answered before is saved.
         """
         try:
             return command()
@@ -111,19 +121,29 @@ class Venue:
             self.store = None
             raise SystemExit(f"simulator: stopped, the books do not add up: {error}") from error
         finally:
-            self.commit()
+            self._commit()
 
-    def commit(self) -> None:
+    def _commit(self) -> None:
         """Save what the last command changed, then send its events."""
         changes = self.exchange.take_changes()
-        if self.store and changes:
-            self.store.save(self.exchange, changes, self.position())
+        if changes:
+            self._save(changes)
         now_ms = self.now_ms()
         for event in self.exchange.take_events():
             if isinstance(event, OrderEvent) and event.trade and event.order.executed == event.trade.quantity:
                 # The first fill of an order gives its place in the unfilled-order count back.
                 self.desk.limiter.add_orders(event.account_id, -1, now_ms)
             self.user_streams.publish(event, self.desk.faults, now_ms)
+
+    def _save(self, changes: Changes) -> None:
+        self._saved_at = self._monotonic()
+        if self.store is None:
+            return
+        try:
+            self.store.save(self.exchange, changes, self.position())
+        except StoreError as error:
+            self.store = None
+            raise SystemExit(f"simulator: stopped: {error}") from error
 
     def run_market(self, steps_max: int) -> bool:
         """Let the market catch up with its clock and publish what happened; False when it is still behind."""
@@ -136,9 +156,7 @@ class Venue:
 
     def save_position(self) -> None:
         """Commit where the market stands, and anything else not yet saved."""
-        self._saved_at = self._monotonic()
-        if self.store:
-            self.store.save(self.exchange, self.exchange.take_changes(), self.position())
+        self._save(self.exchange.take_changes())
 
     def close(self) -> None:
         self.save_position()
@@ -179,7 +197,7 @@ def _generated(settings: VenueSettings, now_ms: int, position: MarketPosition | 
         start_ms = position.market_ms
     elif position is not None and position.identity == identity:
         start_ms = max(now_ms, position.market_ms)
-    history_ms = (start_ms // MINUTE_MS - GENERATED_HISTORY_MINUTES) * MINUTE_MS
+    history_ms = (start_ms // MINUTE_MS - settings.history_minutes) * MINUTE_MS
     return _Market(instruments, sources, history_ms, start_ms, identity)
 
 
