@@ -11,7 +11,10 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402 - after the apps are
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
+from tradingbot.core.boot import refuse_unmigrated  # noqa: E402
 from tradingbot.operations.routing import websocket_urlpatterns  # noqa: E402
+
+refuse_unmigrated()
 
 application = ProtocolTypeRouter(
     {

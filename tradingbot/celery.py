@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import beat_init, setup_logging, worker_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingbot.settings")
 
@@ -21,6 +21,14 @@ def _configure_logging(**_: Any) -> None:
     from django.conf import settings
 
     dictConfig(settings.LOGGING)
+
+
+@worker_init.connect
+@beat_init.connect
+def _refuse_unmigrated(**_: Any) -> None:
+    from tradingbot.core.boot import refuse_unmigrated
+
+    refuse_unmigrated()
 
 
 if os.environ.get("TRADINGBOT_STREAMS"):

@@ -9,11 +9,11 @@ import redis
 from django.conf import settings
 from django.db import Error as DatabaseProblem
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 
 from execution import selectors as execution_selectors
 from market import selectors as market_selectors
 from market.contracts import UnknownInstrument
+from tradingbot.core.boot import missing_migrations
 from tradingbot.core.models import Alert, Heartbeat
 
 QUEUES = ("trading", "streams", "advisor")
@@ -160,8 +160,7 @@ def _database() -> Part:
 
 
 def _migrations() -> Part:
-    executor = MigrationExecutor(connection)
-    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    missing = missing_migrations()
     if not missing:
         return _part(True, "applied")
     return _part(False, f"{len(missing)} not applied: run `manage.py migrate`")
