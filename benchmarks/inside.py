@@ -39,7 +39,8 @@ ACTOR = "benchmark"
 POLL_SECONDS = 0.05
 ALERTS_OPEN_MAX = 5
 CHANNEL = "benchmark"
-# As wide as the bounds allow: what is measured is the way of an order, not the judgement on it.
+# As wide as the bounds allow: what is measured is the way of an order, not the judgement on it. The collar
+# stays as installed, for it is the worst price that a market order is judged by.
 WIDE = {
     "approval_threshold_quote": Decimal(0),
     "order_notional_max_quote": Decimal(10000),
@@ -49,7 +50,6 @@ WIDE = {
     "open_orders_max": 200,
     "daily_loss_max_pct": Decimal(20),
     "spread_max_bps": Decimal(1000),
-    "price_collar_pct": Decimal(10),
     "price_drift_max_pct": Decimal(10),
     "orders_per_minute_max": 300,
     "orders_per_hour_max": 3600,
