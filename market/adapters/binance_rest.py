@@ -17,6 +17,8 @@ from tradingbot.core import clock
 
 KLINES_MAX = 1000
 UNKNOWN_SYMBOL = -1121  # binance.md §2.3: one unknown symbol in a list fails the whole request
+RATE_LIMITED = (429, 418)
+HOLD_SECONDS = 60  # when the exchange does not say how long
 READ_TIMEOUT_SECONDS = 6  # nothing is at stake in a public read: sooner a fresh attempt than the 10 s limit
 
 
@@ -47,6 +49,7 @@ class MarketClient(BinanceClient):
     def __init__(self) -> None:
         super().__init__()
         self.REQUEST_TIMEOUT = min(READ_TIMEOUT_SECONDS, settings.EXCHANGE_TIMEOUT_SECONDS)
+        self._held_until = 0.0
 
     def fetch_server_time_ms(self) -> int:
         """The exchange's clock in epoch milliseconds."""
@@ -135,9 +138,13 @@ class MarketClient(BinanceClient):
         return rows
 
     def _read(self, path: str, **params: Any) -> Any:
+        held_seconds = self._held_until - clock.monotonic_seconds()
+        if held_seconds > 0:
+            raise ExchangeUnavailable(f"GET {path} was not sent: rate limited for {held_seconds:.0f} s more")
         try:
             return self._request_api("get", path, data=params)
         except BinanceAPIException as error:
+            self._hold_back(error)
             raise ExchangeUnavailable(
                 f"GET {path} was refused with HTTP {error.status_code}, code {error.code}: {error.message!s:.120}",
                 code=error.code if isinstance(error.code, int) else 0,
@@ -148,3 +155,10 @@ class MarketClient(BinanceClient):
             raise ExchangeUnavailable(
                 f"GET {path} got no answer from {self.API_URL} ({type(error).__name__})"
             ) from error
+
+    def _hold_back(self, error: BinanceAPIException) -> None:
+        """After 429 or 418 send nothing before Retry-After is over: asking on turns a limit into a ban."""
+        if error.status_code in RATE_LIMITED:
+            stated = error.response.headers.get("Retry-After", "")
+            seconds = int(stated) if stated.isascii() and stated.isdigit() else HOLD_SECONDS
+            self._held_until = clock.monotonic_seconds() + seconds

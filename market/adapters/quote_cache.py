@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from django.conf import settings
 from redis.asyncio import Redis
@@ -35,7 +36,8 @@ class QuoteCache:
             return False
         pipeline = self._redis.pipeline(transaction=False)
         for quote in changed:
-            pipeline.hset(quotes.quote_key(quote.symbol), mapping=quotes.to_cache(quote))
+            fields: dict[Any, Any] = {**quotes.to_cache(quote)}  # redis-py types keys invariantly
+            pipeline.hset(quotes.quote_key(quote.symbol), mapping=fields)
         try:
             await pipeline.execute()
         except (RedisError, OSError) as error:

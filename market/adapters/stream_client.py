@@ -90,6 +90,8 @@ class StreamSocket(WSListener):
         self._watchdog = asyncio.get_running_loop().create_task(self._watch())
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if self._ended is not None:
+            return  # the rest of the read buffer: nothing after the end counts
         self._frame_at = monotonic_seconds()
         kind = frame.msg_type
         if kind is WSMsgType.TEXT or kind is WSMsgType.CONTINUATION:

@@ -218,11 +218,10 @@ def parse_reply(frame: bytes, *, received_at: datetime) -> Reply | AccountFrame 
         # Postgres' jsonb cannot hold a NUL character; no genuine event has one.
         _require(b"\\u0000" not in frame, "it holds a NUL character")
         return parse_account_event(content["event"], received_at=received_at)
-    status = content.get("status")
-    _require(type(status) is int, "neither an event nor an answer with a status")
-    error = content.get("error") or {}
-    _require(isinstance(error, dict), "the error is not an object")
-    text = f"code {error.get('code')}: {error.get('msg')!s:.120}" if status != 200 else ""
+    status, problem = content.get("status"), content.get("error") or {}
+    if type(status) is not int or not isinstance(problem, dict):
+        raise MalformedFrame("neither an event nor an answer with a status")
+    text = f"code {problem.get('code')}: {problem.get('msg')!s:.120}" if status != 200 else ""
     return Reply(str(content.get("id")), status, text)
 
 

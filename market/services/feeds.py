@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -79,7 +80,7 @@ def record_status(*, statuses: Sequence[StreamStatus], now: datetime, fence: Fen
 
 
 def _write_status(status: StreamStatus, now: datetime, fence: Fence) -> None:
-    key = {"environment": settings.TRADING_ENVIRONMENT, "stream": status.stream}
+    key: dict[str, Any] = {"environment": settings.TRADING_ENVIRONMENT, "stream": status.stream}
     before = FeedState.objects.filter(**key).values_list("connected", "resynced_at").first()
     FeedState.objects.update_or_create(
         **key,

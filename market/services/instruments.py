@@ -33,7 +33,7 @@ def upsert_instruments(*, listed: Listed, now: datetime, fence: Fence | None = N
 
 
 def _upsert(filters: SymbolFilters, raw: dict[str, Any], now: datetime) -> None:
-    key = {"environment": settings.TRADING_ENVIRONMENT, "symbol": filters.symbol}
+    key: dict[str, Any] = {"environment": settings.TRADING_ENVIRONMENT, "symbol": filters.symbol}
     before = Instrument.objects.filter(**key).values_list("raw", flat=True).first()
     values = {
         "base_asset": filters.base_asset,
