@@ -41,9 +41,11 @@ def check_signed(account: Account, params: Params, payload: str, now_ms: int) ->
     timestamp_text = params.required("timestamp")
     signature = params.required("signature")
     check_timestamp(timestamp_text, params, now_ms)
-    expected = hmac.new(account.secret_key.encode(), payload.encode(), hashlib.sha256).hexdigest()
+    # JSON can carry half a surrogate pair, which plain UTF-8 cannot.
+    signed = payload.encode(errors="surrogatepass")
+    expected = hmac.new(account.secret_key.encode(), signed, hashlib.sha256).hexdigest()
     # The hex digits of an HMAC may come in either case.
-    if not hmac.compare_digest(expected.encode(), signature.lower().encode()):
+    if not hmac.compare_digest(expected.encode(), signature.lower().encode(errors="surrogatepass")):
         raise ExchangeError(-1022, "Signature for this request is not valid.")
 
 

@@ -86,7 +86,10 @@ class MarketStreams:
         if method == "LIST_SUBSCRIPTIONS":
             return sorted(subscriber.streams)
         if method in ("SUBSCRIBE", "UNSUBSCRIBE"):
-            if not isinstance(params, list) or not all(isinstance(name, str) for name in params):
+            # Not printable: control characters and halves of surrogate pairs, which cannot be sent back.
+            if not isinstance(params, list) or not all(
+                isinstance(name, str) and name.isprintable() for name in params
+            ):
                 raise ValueError("params must be a list of stream names")
             (self._subscribe if method == "SUBSCRIBE" else self._unsubscribe)(subscriber, params)
             return None

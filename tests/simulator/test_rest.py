@@ -324,3 +324,8 @@ def test_too_much_weight_is_refused_with_retry_after(served: Served, trader: Tra
         assert 1 <= int(response.headers["Retry-After"]) <= 60
     finally:
         served.call(served.venue.desk.limiter.forget)
+
+
+@pytest.mark.parametrize("path", ["%ff", "%ED%A0%80", "ping%00", "%F0%9F%98%80"])
+def test_odd_bytes_in_the_path_are_404(trader: Trader, path: str) -> None:
+    assert code(trader.get(path)) == (404, -1000)

@@ -338,3 +338,19 @@ def test_deposit_is_a_balance_update_with_the_position(served: Served, trader: T
 
     assert (update["e"], update["a"], update["d"]) == ("balanceUpdate", "USDT", "-250.50000000")
     assert position["B"] == [{"a": "USDT", "f": "99749.50000000", "l": "0.00000000"}]
+
+
+def test_half_a_surrogate_pair_is_refused_and_the_connection_lives(served: Served, trader: Trader) -> None:
+    async def api(socket: ClientConnection) -> list[Any]:
+        params = signed_params(trader, symbol="BTCUSDT") | {"symbol": "\ud800", "signature": "\ud800"}
+        return [await ask(socket, "account.status", 1, **params), await ask(socket, "ping", 2)]
+
+    async def streams(socket: ClientConnection) -> list[Any]:
+        await socket.send('{"id":1,"method":"SUBSCRIBE","params":["\\ud800"]}')
+        await socket.send('{"id":2,"method":"LIST_SUBSCRIPTIONS"}')
+        return [json.loads(await socket.recv()) for _ in range(2)]
+
+    assert [reply["status"] for reply in talk(f"{served.url}/ws-api/v3", api)] == [400, 200]
+    refused, listed = talk(f"{served.url}/ws", streams)
+    assert refused["error"]["code"] == 2
+    assert listed["result"] == []
