@@ -56,8 +56,8 @@ def assessments_of(proposal_id: UUID | str) -> QuerySet[Assessment]:
     return Assessment.objects.filter(proposal_id=proposal_id).order_by("-id")
 
 
-def trading_armed(now: datetime) -> tuple[bool, list[str]]:
-    """Whether an entry could be ordered now, and if not, why not in words for a person."""
+def trading_armed(now: datetime, *, leaving: bool = False) -> tuple[bool, list[str]]:
+    """Whether an entry (an exit, when `leaving`) could be ordered now, and if not, why not in words."""
     reasons: list[str] = []
     if not settings.TRADING_ENABLED:
         reasons.append("the setting TRADING_ENABLED is not true")
@@ -66,7 +66,7 @@ def trading_armed(now: datetime) -> tuple[bool, list[str]]:
     state = trading_state()
     if state is None:
         reasons.append("the trading control cannot be read")
-    elif state is not TradingState.ACTIVE:
+    elif state is not TradingState.ACTIVE and not (leaving and state is TradingState.REDUCING):
         reasons.append(f"the trading control is {state}")
     if not limits_history().exists():
         reasons.append("no risk limits are on record")

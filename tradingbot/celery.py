@@ -11,6 +11,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingbot.settings")
 app = Celery("tradingbot")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.set_default()  # announcements are rung from a thread of their own
 
 
 @setup_logging.connect

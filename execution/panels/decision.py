@@ -51,6 +51,12 @@ class Consequence:
     exposure_limit_pct: Decimal | None
     proceeds_min_quote: Decimal | None
 
+    @property
+    def beyond_limit(self) -> bool:
+        """Whether the symbol's share would pass its limit; the gate decides when it is ordered."""
+        after, limit = self.exposure_after_pct, self.exposure_limit_pct
+        return after is not None and limit is not None and after > limit
+
 
 @panel(
     "decision",
@@ -134,7 +140,7 @@ def _loss_at_stop(row: Proposal) -> Decimal | None:
 
 def _why_not(row: Proposal, drift: Drift | None, limits: Limits | None) -> list[str]:
     """Why an approval would be refused now, in the words that the button's place shows."""
-    armed, reasons = risk.trading_armed(clock.now())
+    armed, reasons = risk.trading_armed(clock.now(), leaving=row.side == "SELL")
     why = [] if armed else list(reasons)
     if limits is not None and row.limits_version != limits.version:
         why.append(

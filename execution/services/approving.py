@@ -7,7 +7,7 @@ from django.db import transaction
 
 from market import selectors as market
 from proposals import services as proposals
-from proposals.contracts import DecisionRefused
+from proposals.contracts import DecisionRefused, Side
 from proposals.models import Proposal
 from risk import selectors as risk
 from tradingbot.core.decimals import plain
@@ -29,7 +29,7 @@ def approve_proposal(*, proposal_id: UUID, version: int, digest: str, actor: str
 
 
 def _check(proposal: Proposal, now: datetime) -> None:
-    armed, reasons = risk.trading_armed(now)
+    armed, reasons = risk.trading_armed(now, leaving=proposal.side == Side.SELL)
     if not armed:
         raise DecisionRefused(
             "NOT_ARMED", f"Nothing was approved: {'; '.join(reasons)}. Arm trading first, or reject it."

@@ -11,7 +11,7 @@ from execution.contracts import OrderStatus
 from execution.models import Account, ExecutionIntent, Order
 from proposals import selectors as proposal_selectors
 from proposals import services as proposals
-from proposals.contracts import Side
+from proposals.contracts import QuantisedOrder, Side
 from proposals.models import Proposal
 from risk import selectors as risk_selectors
 from risk import services as risk
@@ -39,8 +39,9 @@ def claim_proposal(*, proposal_id: UUID, actor: str, now: datetime, recv_window_
         proposal = proposals.claim_for_execution(
             proposal_id=proposal_id, digest=seen.digest, actor=actor, now=now
         )
-        refusal = _refusal_of_gate(proposal, now)
-        intent = _create_intent(proposal, account, now, recv_window_ms)
+        wanted = proposal_selectors.order_of(proposal)
+        refusal = _refusal_of_gate(proposal, wanted, now)
+        intent = _create_intent(proposal, wanted, account, now, recv_window_ms)
         order = _create_order(intent, proposal)
         audit.record(
             action="order.intent",
@@ -57,35 +58,33 @@ def claim_proposal(*, proposal_id: UUID, actor: str, now: datetime, recv_window_
     return order
 
 
-def _refusal_of_gate(proposal: Proposal, now: datetime) -> str:
+def _refusal_of_gate(proposal: Proposal, wanted: QuantisedOrder, now: datetime) -> str:
     books = selectors.portfolio(now=now, excluding=proposal.pk)
     try:
-        risk.authorise_order(
-            proposal=proposal, order=proposal_selectors.order_of(proposal), portfolio=books, now=now
-        )
+        risk.authorise_order(proposal=proposal, order=wanted, portfolio=books, now=now)
     except NotAuthorised as error:
         return str(error)
     return ""
 
 
 def _create_intent(
-    proposal: Proposal, account: Account, now: datetime, recv_window_ms: int
+    proposal: Proposal, wanted: QuantisedOrder, account: Account, now: datetime, recv_window_ms: int
 ) -> ExecutionIntent:
     control = risk_selectors.control()
     return ExecutionIntent.objects.create(
         environment=selectors.ENVIRONMENT,
         proposal=proposal,
         client_order_id=rules.client_order_id(selectors.ENVIRONMENT, proposal.pk),
-        symbol=proposal.symbol,
-        side=proposal.side,
-        order_type=proposal.order_type,
-        time_in_force=proposal.time_in_force,
-        quantity=proposal.quantity,
-        price=proposal.price,
-        stop_price=proposal.stop_price,
-        target_price=proposal.target_price,
+        symbol=wanted.symbol,
+        side=wanted.side,
+        order_type=wanted.order_type,
+        time_in_force=wanted.time_in_force or "",
+        quantity=wanted.quantity,
+        price=wanted.price,
+        stop_price=wanted.stop_price,
+        target_price=wanted.target_price,
         digest=proposal.digest,
-        limits_version=proposal.limits_version,
+        limits_version=proposal.limits_version or 0,
         control_version=control.version if control else 0,
         timestamp_ms=to_milliseconds(now) + (account.clock_offset_ms or 0),
         recv_window_ms=recv_window_ms,

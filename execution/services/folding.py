@@ -3,6 +3,7 @@
 import logging
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -105,9 +106,7 @@ def _merge(order: Order, report: OrderReport, now: datetime) -> None:
     resolve_alerts(dedupe_key=f"manual_review:order:{order.pk}", now=now)
 
 
-def _changes(
-    order: Order, merged: rules.FoldedState, report: OrderReport, now: datetime
-) -> dict[str, object]:
+def _changes(order: Order, merged: rules.FoldedState, report: OrderReport, now: datetime) -> dict[str, Any]:
     share = rules.remaining_share(order.quantity, merged)
     before = rules.remaining_share(
         order.quantity,

@@ -73,3 +73,13 @@ def test_raised_by_many_at_once_it_is_one_row_with_the_count_of_all() -> None:
 
     assert len(set(outcomes)) == 1
     assert Alert.objects.get().count == 6
+
+
+def test_info_alert_lapses_when_nothing_renews_it_and_a_condition_does_not() -> None:
+    raise_one(subject="moment")
+    condition = raise_one(subject="condition", severity="high")
+
+    assert alerts.lapse_info_alerts(now=NOW + alerts.INFO_LAPSES_AFTER) == 0
+    assert alerts.lapse_info_alerts(now=NOW + alerts.INFO_LAPSES_AFTER + timedelta(seconds=1)) == 1
+
+    assert list(Alert.objects.filter(resolved_at=None).values_list("pk", flat=True)) == [condition]

@@ -10,7 +10,11 @@ from execution import rules, selectors, services
 from execution.contracts import OrderStatus
 from execution.models import Divergence, ExecutionIntent, Fill, Order, OrderLifecycleEvent, Position, Probe
 from proposals.contracts import DecisionRefused
+from proposals.models import Proposal
+from risk import selectors as risk_selectors
 from risk import services as risk
+from risk.contracts import TradingState
+from risk.models import RiskLimits
 from tests.desk import SYMBOL, Desk
 from tradingbot.core import audit, clock
 from tradingbot.core.models import Alert
@@ -437,3 +441,46 @@ def test_dust_left_by_a_fee_is_a_residue_not_a_position(desk: Desk) -> None:
     assert SYMBOL not in books.holdings
     assert selectors.advisor_account(SYMBOL, clock.now()).position is None
     assert books.equity_quote is not None
+
+
+def test_exit_can_be_approved_while_reducing_and_an_entry_cannot(desk: Desk) -> None:
+    desk.buy()
+    desk.reconcile()
+    limits = risk_selectors.current_limits()
+    assert limits.approval_threshold_quote > 0
+    values = {**RiskLimits.objects.latest().__dict__, "approval_threshold_quote": D(0)}
+    risk.save_limits(
+        values=only_limits(values), actor="risk-manager", reason="always a person", now=clock.now()
+    )
+    leave = desk.assess(
+        desk.propose(
+            action="SELL", quote_amount=None, position_share_pct=100, stop_price=None, target_price=None
+        )
+    )
+    enter = desk.assess(desk.propose())
+    assert (leave.status, enter.status) == ("pending_approval", "pending_approval")
+    risk.set_trading_state(state=TradingState.REDUCING, actor="risk-manager", reason="test", now=clock.now())
+
+    approve(leave)
+    with pytest.raises(DecisionRefused) as refusal:
+        approve(enter)
+
+    assert refusal.value.code == "NOT_ARMED"
+    leave.refresh_from_db()
+    assert leave.status == "approved"
+
+
+def approve(proposal: Proposal) -> None:
+    services.approve_proposal(
+        proposal_id=proposal.pk,
+        version=proposal.version,
+        digest=proposal.digest,
+        actor="ana",
+        now=clock.now(),
+    )
+
+
+def only_limits(values: dict[str, object]) -> dict[str, object]:
+    """The columns of a limits row that a person sets."""
+    own = {"_state", "id", "environment", "version", "created_at", "created_by", "reason"}
+    return {name: value for name, value in values.items() if name not in own}

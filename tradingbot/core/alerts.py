@@ -1,6 +1,6 @@
 """Raising and closing alerts. Delivery is operations' work and never sits in the trading path."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connection
 
@@ -8,6 +8,7 @@ from tradingbot.core import audit
 from tradingbot.core.announce import announce
 from tradingbot.core.models import Alert
 
+INFO_LAPSES_AFTER = timedelta(minutes=30)
 _RAISE = """
 INSERT INTO core_alert AS a (kind, severity, subject, title, detail, dedupe_key, count,
                              first_seen_at, last_seen_at, acknowledged_by)
@@ -63,3 +64,13 @@ def acknowledge_alert(*, alert_id: int, actor: str, now: datetime) -> bool:
         audit.record(action="alert.acknowledged", subject=f"alert:{alert_id}", actor=actor, now=now)
         announce("alert", alert_id)
     return bool(taken)
+
+
+def lapse_info_alerts(*, now: datetime) -> int:
+    """Close info alerts that nothing has renewed for a while: they told of a moment, not of a condition."""
+    lapsed = Alert.objects.filter(
+        severity=Alert.Severity.INFO, resolved_at__isnull=True, last_seen_at__lt=now - INFO_LAPSES_AFTER
+    ).update(resolved_at=now)
+    if lapsed:
+        announce("alert", "lapsed")
+    return lapsed

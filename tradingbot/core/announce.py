@@ -12,6 +12,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from celery import current_app
 from django.conf import settings
 from django.db import transaction
 
@@ -64,11 +65,9 @@ class _Publisher:
 
     @staticmethod
     def _ring(message: _Message) -> None:
-        from tradingbot.celery import app
-
         for name in message.tasks:
             try:
-                app.send_task(name, expires=30, ignore_result=True, retry=False)
+                current_app.send_task(name, expires=30, ignore_result=True, retry=False)
             except Exception as error:  # noqa: BLE001 - a doorbell: the sweep finds the row
                 logger.warning("task not nudged", extra={"task": name, "error": type(error).__name__})
 

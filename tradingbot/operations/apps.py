@@ -8,7 +8,7 @@ class OperationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from tradingbot import checks  # noqa: F401 - registers them
+        from tradingbot import celery, checks  # noqa: F401 - the app that tasks belong to; the checks
         from tradingbot.operations import panels, roles  # noqa: F401 - registers them
 
         # Sent once per app with models, in their order: by the turn of the last all permissions are there.

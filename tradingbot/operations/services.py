@@ -17,6 +17,7 @@ INTERRUPTED_AFTER_SECONDS = 20
 @transaction.atomic
 def watch_health(*, now: datetime) -> None:
     """Raise an alert for each problem that has none, close those whose problem ended. Run every 2 s."""
+    alerts.lapse_info_alerts(now=now)
     settled = now - _watching_since(now) >= timedelta(seconds=GRACE_SECONDS)
     found = selectors.problems(now)
     known = selectors.open_watched_alerts()

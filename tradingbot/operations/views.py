@@ -11,14 +11,14 @@ from tradingbot.core import clock, commands, panels
 from tradingbot.core.models import Alert
 
 OVERVIEW_PANELS = (
-    "account",
     "queue.next",
     "alerts.open",
+    "account",
     "reconciliation.verdict",
-    "feeds",
     "slo",
     "proposals.recent",
     "orders.recent",
+    "feeds",
 )
 
 

@@ -154,8 +154,7 @@ def age(value: Any) -> SafeString | str:
     if not isinstance(value, datetime):
         return MISSING
     return format_html(
-        '<time class="age" data-age datetime="{}" title="{} UTC">'
-        '<span class="abs">{} UTC</span></time>',
+        '<time class="age" data-age datetime="{}" title="{} UTC"><span class="abs">{} UTC</span></time>',
         value.isoformat(timespec="milliseconds"),
         f"{value:%Y-%m-%d %H:%M:%S}",
         f"{value:%H:%M:%S}",
@@ -204,6 +203,12 @@ def words(status: Any) -> str:
 def base_asset(symbol: str) -> str:
     """`BTC` of `BTCUSDT`: the symbol without the desk's one quote asset."""
     return symbol.removesuffix(settings.QUOTE_ASSET)
+
+
+@register.filter
+def subject_kind(subject: str) -> str:
+    """`order` of the subject `order:<id>`."""
+    return subject.partition(":")[0]
 
 
 @register.filter
