@@ -305,18 +305,17 @@ def expected_balances() -> dict[str, Decimal]:
         i.symbol: (i.base_asset, i.quote_asset) for i in Instrument.objects.filter(environment=ENVIRONMENT)
     }
     fills = Fill.objects.filter(environment=ENVIRONMENT)
-    for row in fills.values("symbol", "side").annotate(base=Sum("quantity"), quote=Sum("quote_quantity")):
-        base_asset, quote_asset = assets[row["symbol"]]
-        sign = 1 if row["side"] == "BUY" else -1
-        expected[base_asset] += sign * row["base"]
-        expected[quote_asset] -= sign * row["quote"]
-    for row in fills.values("commission_asset").annotate(total=Sum("commission")):
-        if row["total"]:
-            expected[row["commission_asset"]] -= row["total"]
-    for row in (
-        BalanceMovement.objects.filter(environment=ENVIRONMENT).values("asset").annotate(total=Sum("amount"))
-    ):
-        expected[row["asset"]] += row["total"]
+    for traded in fills.values("symbol", "side").annotate(base=Sum("quantity"), quote=Sum("quote_quantity")):
+        base_asset, quote_asset = assets[traded["symbol"]]
+        sign = 1 if traded["side"] == "BUY" else -1
+        expected[base_asset] += sign * traded["base"]
+        expected[quote_asset] -= sign * traded["quote"]
+    for paid in fills.values("commission_asset").annotate(total=Sum("commission")):
+        if paid["total"]:
+            expected[paid["commission_asset"]] -= paid["total"]
+    movements = BalanceMovement.objects.filter(environment=ENVIRONMENT)
+    for moved in movements.values("asset").annotate(total=Sum("amount")):
+        expected[moved["asset"]] += moved["total"]
     return dict(expected)
 
 
