@@ -89,7 +89,8 @@ def _reject(
     actor: str,
     now: datetime,
 ) -> None:
-    refusal = "; ".join(str(rule.get("reason") or rule["name"]) for rule in denials)
+    # Several rules may deny for one cause, such as an order that cannot be formed: it is said once.
+    refusal = "; ".join(dict.fromkeys(str(rule.get("reason") or rule["name"]) for rule in denials))
     refusal = refusal or "The gate could make no order of it."
     order_fields = _order_fields(rules.storable(order)) if order else {}
     transition(
