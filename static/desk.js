@@ -87,7 +87,7 @@
       if ("announce" in (element.closest("[data-announce]") || {dataset: {}}).dataset && [60, 30, 10].includes(left)) say(left + " seconds left to decide", "status");
     }
     setText(byId("utc"), new Date(now).toISOString().slice(11, 19) + " UTC");
-    const pending = byId("panel-badge-pending"), count = pending ? Number(pending.textContent) || 0 : 0;
+    const pending = byId("panel-badge-pending"), count = pending ? parseInt(pending.textContent, 10) || 0 : 0;
     const title = document.title.replace(/^\(\d+\) /, "");
     const wanted = count ? "(" + count + ") " + title : title;
     if (document.title !== wanted) document.title = wanted;

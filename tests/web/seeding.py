@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -103,12 +104,35 @@ def quote(symbol: str, bid: str, ask: str, now: datetime) -> None:
     )  # fmt: skip
 
 
+def starting_rows(now: datetime) -> None:
+    """What the migrations created: a transactional test before this one has emptied every table."""
+    limits = import_module("risk.migrations.0002_starting_rows").STARTING_LIMITS
+    TradingControl.objects.get_or_create(pk=ENVIRONMENT)
+    RiskLimits.objects.get_or_create(
+        environment=ENVIRONMENT,
+        version=1,
+        defaults={"created_at": now, "created_by": "installation", "reason": "Starting values", **limits},
+    )
+
+
+def exchange_info(base: str) -> dict[str, Any]:
+    """What the exchange says of a symbol, cut down to what must be there."""
+    return {
+        "symbol": f"{base}USDT", "status": "TRADING", "baseAsset": base, "quoteAsset": "USDT",
+        "orderTypes": ["LIMIT", "MARKET"], "permissionSets": [["SPOT"]],
+        "filters": [
+            {"filterType": "PRICE_FILTER", "minPrice": "0.01", "maxPrice": "1000000", "tickSize": "0.01"},
+            {"filterType": "LOT_SIZE", "minQty": "0.00001", "maxQty": "9000", "stepSize": "0.00001"},
+        ],
+    }  # fmt: skip
+
+
 def instruments(now: datetime) -> None:
     """The symbols with the assets they trade."""
     for base in ("BTC", "ETH", "SOL"):
         Instrument.objects.create(
             environment=ENVIRONMENT, symbol=f"{base}USDT", base_asset=base, quote_asset="USDT",
-            status="TRADING", raw={}, refreshed_at=now,
+            status="TRADING", raw=exchange_info(base), refreshed_at=now,
         )  # fmt: skip
 
 
@@ -259,6 +283,7 @@ def alert(
 
 def desk(now: datetime, *, armed: bool = True) -> Desk:
     """A desk in the middle of its day."""
+    starting_rows(now)
     who = operator(is_staff=True, is_superuser=True)
     instruments(now)
     if armed:
