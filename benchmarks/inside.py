@@ -4,6 +4,8 @@
 {"result"} or {"error"}. Instants are microseconds since the epoch.
 """
 
+import asyncio
+import contextlib
 import json
 import os
 import random
@@ -18,6 +20,7 @@ from uuid import UUID
 
 import django
 import redis
+from channels.layers import get_channel_layer
 
 django.setup()
 
@@ -33,7 +36,7 @@ from risk import selectors as risk_selectors  # noqa: E402
 from risk import services as risk  # noqa: E402
 from risk.contracts import TradingState  # noqa: E402
 from tradingbot.core import alerts, clock  # noqa: E402
-from tradingbot.core.announce import announce  # noqa: E402
+from tradingbot.core.announce import GROUP, announce  # noqa: E402
 
 ACTOR = "benchmark"
 POLL_SECONDS = 0.05
@@ -87,12 +90,6 @@ def silence_strategies() -> None:
 
 
 # --- candle to proposal -----------------------------------------------------------------------------------
-def count_decisions(*, since_us: int) -> int:
-    """Good decisions begun since an instant."""
-    since = _instant(since_us)
-    return Decision.objects.filter(started_at__gt=since, outcome="OK", finished_at__isnull=False).count()
-
-
 def decisions(*, since_us: int) -> dict[str, Any]:
     """Each good decision begun since an instant with the stamps of its way, and what else there was."""
     since = _instant(since_us)
@@ -114,6 +111,7 @@ def decisions(*, since_us: int) -> dict[str, Any]:
             continue  # the candle closed before the measurement began
         rows.append(
             {
+                "id": str(decision.proposal.pk),
                 "received": _us(received),
                 "started": _us(decision.started_at),
                 "model_ms": decision.latency_ms,
@@ -124,6 +122,27 @@ def decisions(*, since_us: int) -> dict[str, Any]:
         )
     failed = found.exclude(outcome="OK").values_list("outcome", flat=True)
     return {"rows": rows, "candles": len(candles), "failed": sorted(failed)}
+
+
+def hear_proposals(*, wait_seconds: float) -> dict[str, int]:
+    """When the first announcement of each proposal, sent after its commit, arrived in this process."""
+    heard: dict[str, int] = {}
+
+    async def listen() -> None:
+        layer = get_channel_layer()
+        channel = await layer.new_channel()
+        await layer.group_add(GROUP, channel)
+        while True:
+            message = await layer.receive(channel)
+            if message["topic"] == Proposal.TOPIC:
+                heard.setdefault(message["row_id"], _now_us())
+
+    async def listen_for_a_while() -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(listen(), wait_seconds)
+
+    asyncio.run(listen_for_a_while())
+    return heard
 
 
 def model_requests(*, count: int) -> list[dict[str, Any]]:
@@ -282,8 +301,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         arm,
         ask_on_every_candle,
         silence_strategies,
-        count_decisions,
         decisions,
+        hear_proposals,
         model_requests,
         propose,
         fate,

@@ -11,8 +11,8 @@ from benchmarks.stack import Inside, Stack, temporary_folder
 PORT = 9900
 SPEED = "40"  # a candle every 1.5 s, of each symbol
 WARM_UP_SECONDS = 12
-SAMPLES = 300
-SECONDS_MAX = 300
+COLLECT_SECONDS = 90
+SETTLE_SECONDS = 3
 
 
 def measure() -> list[Figure]:
@@ -21,25 +21,24 @@ def measure() -> list[Figure]:
         temporary_folder() as folder,
         Stack(folder / "data", PORT, SPEED=SPEED) as stack,
         Inside(stack) as inside,
+        Inside(stack) as listener,
     ):
         inside.call("arm", threshold_quote="1000")
         inside.call("ask_on_every_candle")
         time.sleep(WARM_UP_SECONDS)
-        found = _collect(inside)
-        asked = inside.call("model_requests", count=SAMPLES_MIN)
+        since_us = time.time_ns() // 1000
+        heard = listener.call(
+            "hear_proposals", seconds_max=COLLECT_SECONDS + 30, wait_seconds=COLLECT_SECONDS
+        )
         inside.call("silence_strategies")
-        time.sleep(2)
-        alone = [_ask_directly(stack, request) for request in asked]
+        time.sleep(SETTLE_SECONDS)
+        found = inside.call("decisions", since_us=since_us)
+        alone = [
+            _ask_directly(stack, request) for request in inside.call("model_requests", count=SAMPLES_MIN)
+        ]
+    for row in found["rows"]:
+        row["announced"] = heard.get(row["id"])
     return _figures(found, alone)
-
-
-def _collect(inside: Inside) -> dict[str, Any]:
-    since_us = time.time_ns() // 1000
-    deadline = time.monotonic() + SECONDS_MAX
-    while inside.call("count_decisions", since_us=since_us) < SAMPLES and time.monotonic() < deadline:
-        time.sleep(3)
-    found: dict[str, Any] = inside.call("decisions", since_us=since_us)
-    return found
 
 
 def _ask_directly(stack: Stack, request: dict[str, Any]) -> float:
@@ -54,18 +53,24 @@ def _ask_directly(stack: Stack, request: dict[str, Any]) -> float:
 
 
 def _figures(found: dict[str, Any], alone: list[float]) -> list[Figure]:
-    rows = found["rows"]
-    if any(row["started"] < row["received"] for row in rows):
-        raise CouldNotMeasure("a decision began before its candle was received: a candle was rewritten")
+    rows = [row for row in found["rows"] if row["announced"] is not None]
+    if any(row["announced"] < row["received"] for row in rows):
+        raise CouldNotMeasure(
+            "a proposal was announced before its candle was received: a candle was rewritten"
+        )
+    early = sum(row["started"] < row["received"] for row in rows)
     print(
         f"candle to proposal: {found['candles']} candles received, {len(rows)} decided well, "
-        f"{len(found['failed'])} otherwise {sorted(set(found['failed']))}; stamps are microseconds"
+        f"{len(found['failed'])} otherwise {sorted(set(found['failed']))}; {early} began before their candle "
+        "came (a task that had waited for the one before it); stamps are microseconds"
     )
     judged = [row for row in rows if row["judged"] is not None]
     ordered = [row for row in rows if row["acknowledged"] is not None]
     own = [_ms(row, "started", "proposed") - row["model_ms"] for row in rows]
     whole = [_ms(row, "received", "proposed") for row in rows]
+    announced = [_ms(row, "received", "announced") for row in rows]
     figures = [
+        figure("closed candle -> proposal announced to another process", announced),
         figure("closed candle -> proposal row", whole, baseline=("stand-in over plain HTTP", alone)),
         figure("  candle -> decision begun", [_ms(row, "received", "started") for row in rows]),
         figure("  model's latency, as stored", [float(row["model_ms"]) for row in rows]),
