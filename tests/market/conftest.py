@@ -26,8 +26,9 @@ def exchange(settings: Any, redis_server: redis.Redis, transactional_db: None) -
 
 
 @pytest.fixture
-def streams(exchange: ScriptedExchange) -> Iterator[RunningStreams]:
+def streams(exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningStreams]:
     """The streams, connected to the scripted exchange and caught up."""
+    monkeypatch.setattr("market.services.supervisor.REPORT_SECONDS", 0.1)  # sooner seen, sooner done
     running = RunningStreams()
     try:
         eventually(lambda: not selectors.stale_feeds(clock.now()), "both feeds are well")

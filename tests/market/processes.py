@@ -76,6 +76,7 @@ class StreamsWorker:
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         queue = ["-P", "threads", "-Q", "streams", "-c", "1", "-n", f"{name}@%h"]
         command = [sys.executable, "-m", "celery", "-A", "tradingbot", "worker", "-l", "INFO", *queue, *quiet]
+        self.log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command, cwd=REPOSITORY, env=environment, stdout=output, stderr=subprocess.STDOUT
@@ -87,8 +88,17 @@ class StreamsWorker:
 
     def kill(self) -> None:
         """SIGKILL: no time to say anything."""
-        self._process.kill()
-        self._process.wait(10)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(10)
+
+    def freeze(self) -> None:
+        """SIGSTOP: alive, and deaf and dumb."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> int:
         """SIGTERM and the exit code."""

@@ -93,26 +93,52 @@ def test_a_snapshot_is_taken_of_a_running_market(venue: ExchangeProcess) -> None
     assert snapshot.payload["symbol"] == SYMBOL
 
 
-def test_a_killed_worker_is_replaced_and_nothing_is_missing(venue: ExchangeProcess, tmp_path: Path) -> None:
-    workers = [
-        StreamsWorker(name, simulator_url=venue.url, log=tmp_path / f"{name}.log") for name in ("one", "two")
-    ]
+@pytest.fixture
+def workers(venue: ExchangeProcess, tmp_path: Path) -> Iterator[list[StreamsWorker]]:
+    """Two workers, the one that streams first."""
+    names = ("one", "two")
+    started = [StreamsWorker(name, simulator_url=venue.url, log=tmp_path / f"{name}.log") for name in names]
     try:
         eventually(well)
         holder = Lease.objects.get().holder
-        first = next(w for w in workers if f":{w.pid}:" in holder)
-        first.kill()
-
-        eventually(lambda: models.FeedState.objects.filter(fence=2, resynced_at__isnull=False).count() == 2)
-        eventually(well)
-        newest = stored()[-1]
-        eventually(lambda: stored()[-1].open_time > newest.open_time)
-        buy()
-        eventually(lambda: len(selectors.unfolded_account_events(10)) >= 3)
+        yield sorted(started, key=lambda worker: f":{worker.pid}:" not in holder)
     finally:
-        codes = [w.stop() for w in workers]
+        for worker in started:
+            worker.kill()
 
-    assert sorted(codes) == [-9, 0]
+
+def taken_over() -> bool:
+    return models.FeedState.objects.filter(fence=2, resynced_at__isnull=False).count() == 2
+
+
+def test_a_frozen_worker_is_replaced_and_writes_nothing_when_it_thaws(workers: list[StreamsWorker]) -> None:
+    first, second = workers
+    first.freeze()
+    eventually(taken_over)
+
+    first.thaw()
+    eventually(lambda: "streams stopped" in first.log.read_text())
+    newest = stored()[-1]
+    eventually(lambda: stored()[-1].open_time > newest.open_time)
+    codes = [first.stop(), second.stop()]
+
+    assert codes == [0, 0]
+    assert set(models.FeedState.objects.values_list("fence", flat=True)) == {2}
+    assert_equal_to_the_exchanges(stored())
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_missing(workers: list[StreamsWorker]) -> None:
+    first, second = workers
+    first.kill()
+
+    eventually(taken_over)
+    eventually(well)
+    newest = stored()[-1]
+    eventually(lambda: stored()[-1].open_time > newest.open_time)
+    buy()
+    eventually(lambda: len(selectors.unfolded_account_events(10)) >= 3)
+
+    assert second.stop() == 0
     assert_equal_to_the_exchanges(stored())
     reasons = models.FeedSession.objects.filter(stream="market").order_by("id")
     assert [r.end_reason for r in reasons] == ["its process died or lost the lease", "stopped"]
