@@ -1,0 +1,1 @@
+"""The running product: real processes, a real browser, kills."""
