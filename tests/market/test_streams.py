@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import redis
+from django.db import connection
 
 from market import models, rules, selectors
 from market.contracts import Candle, Interval
@@ -331,6 +333,47 @@ def test_without_a_key_the_account_stream_names_the_setting(
         eventually(lambda: any("BINANCE_SIMULATOR_API_KEY" in s for s in selectors.stale_feeds(clock.now())))
     finally:
         running.stop()
+
+
+# --- the database ---
+def cut_database_connections() -> None:
+    """As a restart of the server does, to every connection but this one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def test_what_came_while_the_database_was_cut_off_is_stored_afterwards(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    [candle] = exchange.append()
+    cut_database_connections()
+
+    exchange.send_account(account_event(1), account_event(2))
+    exchange.send_market(kline_frame(candle))
+
+    eventually(lambda: numbers() == [1, 2])
+    eventually(lambda: newest_is(candle))
+    eventually(lambda: not selectors.stale_feeds(clock.now()), "both feeds are well again")
+    assert stored() == exchange.candles[SYMBOL]
+
+
+def test_an_unreachable_redis_does_not_hold_up_the_candles(
+    exchange: ScriptedExchange, streams: RunningStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise redis.ConnectionError("no Redis")
+
+    monkeypatch.setattr("redis.asyncio.client.Pipeline.execute", fail)
+    [candle] = exchange.append()
+
+    exchange.send_market(ticker_frame(b="50001.00", a="50002.00"), kline_frame(candle))
+
+    eventually(lambda: newest_is(candle))
+    eventually(lambda: models.Quote.objects.filter(bid=Decimal("50001.00")).exists())
+    assert ended("market") == []
 
 
 # --- the end ---
