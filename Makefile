@@ -24,7 +24,7 @@ check: .venv/installed-dev ## style, import contracts, types, migrations
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
-	$(with_servers) sh -ec '$(python) -m mypy .; $(python) manage.py check; $(python) manage.py makemigrations --check --dry-run'
+	$(with_servers) sh -ec '$(python) -m mypy .; $(python) manage.py check; $(python) manage.py makemigrations --check --dry-run; $(python) manage.py states --check'
 
 bench: .venv/installed-dev ## the figures of benchmarks/, printed as a table
 	@exec $(python) -m benchmarks $(ARGS)
