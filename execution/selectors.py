@@ -130,12 +130,12 @@ def _counts(symbols: Iterable[str]) -> dict[str, int]:
 
 def _waiting(excluding: UUID | None) -> list[Proposal]:
     """Proposals that may become orders: pending, or approved and not claimed."""
-    return list(
+    rows = (
         Proposal.objects.filter(environment=ENVIRONMENT, claimed_at__isnull=True)
         .filter(status__in=[ProposalStatus.PENDING_APPROVAL, *APPROVED_STATUSES])
-        .exclude(pk=excluding)
         .only("symbol", "side", "notional_quote", "fee_quote", "quantity")
     )
+    return [row for row in rows if row.pk != excluding]
 
 
 def _reservations(

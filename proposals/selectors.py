@@ -52,7 +52,7 @@ def candle_to_decide(strategy: Strategy, symbol: str, now: datetime) -> Candle |
         .values_list("strategy_id", "candle_open_time", "started_at", "finished_at")
     )
     for strategy_id, candle_open_time, started_at, finished_at in recent[:20]:
-        if strategy_id == strategy.pk and candle_open_time >= candle.open_time:
+        if strategy_id == strategy.pk and candle_open_time == candle.open_time:
             return None
         if (now - started_at).total_seconds() < strategy.min_seconds_between:
             return None

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import requests
@@ -117,7 +118,7 @@ class BinanceGateway:
                 "endTime": to_milliseconds(min(start + WINDOW, end)),
                 "limit": PAGE_LENGTH_MAX,
             }
-            rows = self._query(lambda p=parameters: self._client.get_all_orders(**p))
+            rows = self._query(partial(self._client.get_all_orders, **parameters))
             for row in rows:
                 report = self._parse(rules.report_of_rest, row, Source.POLL)
                 found[report.exchange_order_id] = report
@@ -137,7 +138,7 @@ class BinanceGateway:
         elif since is not None:
             parameters["startTime"] = to_milliseconds(since)
         for _ in range(PAGES_MAX):
-            rows = self._query(lambda p=dict(parameters): self._client.get_my_trades(**p))
+            rows = self._query(partial(self._client.get_my_trades, **parameters))
             found += [self._parse(rules.trade_of_rest, row) for row in rows]
             if len(rows) < PAGE_LENGTH_MAX:
                 return found
