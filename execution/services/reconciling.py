@@ -47,7 +47,8 @@ from tradingbot.core.clock import now as clock_now
 from tradingbot.core.decimals import ZERO, plain
 
 logger = logging.getLogger(__name__)
-LEASE_SECONDS = 90
+# Renewed before each question. A worker that dies holds the others up no longer than that.
+LEASE_SECONDS = settings.EXCHANGE_TIMEOUT_SECONDS + 10
 OVERLAP = timedelta(minutes=5)
 # A difference younger than this may be a message on its way (reference/reliability.md §5, "divergence").
 SETTLE = timedelta(seconds=5)
@@ -102,17 +103,27 @@ def reconcile(
 
     `wait` is called between two looks at the balances while fills are on their way.
     """
-    if leases.acquire(f"reconcile:{selectors.ENVIRONMENT}", holder=holder, seconds=LEASE_SECONDS) is None:
+    if not _keep_lease(holder):
         return None
+
+    def keep() -> None:
+        if not _keep_lease(holder):
+            raise QueryFailed("it took too long and another worker took it over")
+
     try:
         run = _open_run(trigger, now)
         try:
-            records = _ask(exchange)
-            return _compare(run, records, exchange, wait)
+            records = _ask(exchange, keep)
+            return _compare(run, records, exchange, wait, keep)
         except QueryFailed as error:
             return _finish(run, status="degraded", note=f"A query failed, so nothing was concluded: {error}")
     finally:
         leases.release(f"reconcile:{selectors.ENVIRONMENT}", holder=holder)
+
+
+def _keep_lease(holder: str) -> bool:
+    lease = f"reconcile:{selectors.ENVIRONMENT}"
+    return leases.acquire(lease, holder=holder, seconds=LEASE_SECONDS) is not None
 
 
 def _open_run(trigger: str, now: datetime) -> ReconciliationRun:
@@ -132,10 +143,11 @@ def _open_run(trigger: str, now: datetime) -> ReconciliationRun:
 # --- asking ---------------------------------------------------------------------------------------------
 
 
-def _ask(exchange: ExchangeGateway) -> Records:
+def _ask(exchange: ExchangeGateway, keep: Callable[[], None]) -> Records:
     records = Records()
     since = _since()
     for symbol in _symbols():
+        keep()
         reports = list(exchange.open_orders(symbol=symbol))
         if since is not None:
             reports += exchange.orders_since(symbol=symbol, since=since)
@@ -143,7 +155,8 @@ def _ask(exchange: ExchangeGateway) -> Records:
             records.orders[symbol, report.exchange_order_id] = report
         for order_id, trade in _trades(exchange, symbol):
             records.trades.append((symbol, order_id, trade))
-    _ask_for_the_rest(exchange, records)
+    _ask_for_the_rest(exchange, records, keep)
+    keep()
     _ask_for_balances(exchange, records)
     return records
 
@@ -200,7 +213,7 @@ def _trades(exchange: ExchangeGateway, symbol: str) -> Sequence[tuple[int, FillR
     return exchange.trades(symbol=symbol, from_trade_id=settled + 1, since=None)
 
 
-def _ask_for_the_rest(exchange: ExchangeGateway, records: Records) -> None:
+def _ask_for_the_rest(exchange: ExchangeGateway, records: Records, keep: Callable[[], None]) -> None:
     """Our live orders that no list named are asked for by id; only -2013 counts as absent."""
     for order in Order.objects.filter(selectors.live_orders(), sent_at__isnull=False):
         known = (
@@ -208,6 +221,7 @@ def _ask_for_the_rest(exchange: ExchangeGateway, records: Records) -> None:
         )
         if known or any(r.client_order_id == order.client_order_id for r in records.orders.values()):
             continue
+        keep()
         report = exchange.find_order(symbol=order.symbol, client_order_id=order.client_order_id)
         if report is None:
             records.absent_client_ids.add(order.client_order_id)
@@ -219,7 +233,11 @@ def _ask_for_the_rest(exchange: ExchangeGateway, records: Records) -> None:
 
 
 def _compare(
-    run: ReconciliationRun, records: Records, exchange: ExchangeGateway, wait: Callable[[float], None]
+    run: ReconciliationRun,
+    records: Records,
+    exchange: ExchangeGateway,
+    wait: Callable[[float], None],
+    keep: Callable[[], None],
 ) -> ReconciliationRun:
     now = clock_now()
     with transaction.atomic():
@@ -227,7 +245,7 @@ def _compare(
         findings = _compare_orders(records, now)
         posted, fill_findings = _compare_trades(records, now)
         findings += fill_findings
-    balance_findings, note = _compare_balances(records, exchange, wait)
+    balance_findings, note = _compare_balances(records, exchange, wait, keep)
     findings += balance_findings
     with transaction.atomic():
         _store_balances(records)
@@ -410,7 +428,7 @@ def _fee_findings(symbol: str, trade: FillReport) -> list[Finding]:
 
 
 def _compare_balances(
-    records: Records, exchange: ExchangeGateway, wait: Callable[[float], None]
+    records: Records, exchange: ExchangeGateway, wait: Callable[[float], None], keep: Callable[[], None]
 ) -> tuple[list[Finding], str]:
     """Totals per asset against baseline, fills and movements; looked at again while fills are on their way."""
     for attempt in range(BALANCE_ATTEMPTS):
@@ -418,6 +436,7 @@ def _compare_balances(
         if not differences or attempt == BALANCE_ATTEMPTS - 1:
             break
         wait(BALANCE_WAIT_SECONDS)
+        keep()
         _ask_for_balances(exchange, records)
     if differences and _in_flight():
         assets = ", ".join(asset for asset, _, _ in differences)
