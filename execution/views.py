@@ -23,13 +23,13 @@ def approve(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
     if not proposals.proposals().filter(pk=proposal_id).exists():
         raise Http404
     form = ApproveForm(request.POST)
-    answer = {
-        "keys": (f"decision:{proposal_id}", f"order.fate:{proposal_id}", "badge:pending"),
-        "page": reverse("proposal", args=[proposal_id]),
-    }
+    shown = commands.Shown(
+        keys=(f"decision:{proposal_id}", f"order.fate:{proposal_id}", "badge:pending"),
+        page=reverse("proposal", args=[proposal_id]),
+    )
     if not form.is_valid():
         sentence = "Not approved: the form does not say which version and digest was shown. Reload the page."
-        return commands.refused(request, sentence=sentence, status=422, **answer)
+        return commands.refused(request, shown, sentence=sentence, status=422)
     try:
         services.approve_proposal(
             proposal_id=proposal_id,
@@ -39,9 +39,9 @@ def approve(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
             now=clock.now(),
         )
     except DecisionRefused as error:
-        return commands.refused(request, sentence=error.detail, status=409, **answer)
+        return commands.refused(request, shown, sentence=error.detail, status=409)
     sentence = "Approved. The gate judges it once more, then it is sent; its fate appears below."
-    return commands.done(request, sentence=sentence, **answer)
+    return commands.done(request, shown, sentence=sentence)
 
 
 @never_cache
@@ -97,9 +97,8 @@ def reconciliation_run(request: HttpRequest, run_id: int) -> HttpResponse:
 def reconcile_now(request: HttpRequest) -> HttpResponse:
     """Ask for a reconciliation."""
     services.request_reconciliation(trigger=f"by {request.user.get_username()}", now=clock.now())
-    return commands.done(
-        request,
-        sentence="Asked for. The run appears in the list within a few seconds.",
-        keys=("reconciliation.verdict", "reconciliation.runs"),
-        page=reverse("reconciliation"),
+    shown = commands.Shown(
+        keys=("reconciliation.verdict", "reconciliation.runs"), page=reverse("reconciliation")
     )
+    sentence = "Asked for. The run appears in the list within a few seconds."
+    return commands.done(request, shown, sentence=sentence)

@@ -53,13 +53,13 @@ def reject(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
     """Reject a proposal, with a reason."""
     _find(proposal_id)
     form = RejectForm(request.POST)
-    answer = {
-        "keys": (f"decision:{proposal_id}", "badge:pending"),
-        "page": reverse("proposal", args=[proposal_id]),
-    }
+    shown = commands.Shown(
+        keys=(f"decision:{proposal_id}", "badge:pending"),
+        page=reverse("proposal", args=[proposal_id]),
+    )
     if not form.is_valid():
         sentence = "Not rejected: choose one of the reasons; a note may have 240 characters."
-        return commands.refused(request, sentence=sentence, status=422, **answer)
+        return commands.refused(request, shown, sentence=sentence, status=422)
     try:
         services.reject_proposal(
             proposal_id=proposal_id,
@@ -69,8 +69,8 @@ def reject(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
             now=clock.now(),
         )
     except DecisionRefused as error:
-        return commands.refused(request, sentence=error.detail, status=409, **answer)
-    return commands.done(request, sentence="Rejected. Nothing is ordered.", **answer)
+        return commands.refused(request, shown, sentence=error.detail, status=409)
+    return commands.done(request, shown, sentence="Rejected. Nothing is ordered.")
 
 
 def _find(proposal_id: UUID) -> object:

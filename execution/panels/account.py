@@ -109,48 +109,42 @@ def account(user: Any, argument: str) -> dict[str, Any]:
 
 
 def _uses(books: Portfolio, limits: Limits) -> list[Use]:
-    by_symbol = {symbol: _exposure(books, symbol) for symbol in {*books.holdings, *books.reserved_quote}}
-    unknown = any(value is None for value in by_symbol.values()) or not books.equity_quote
-    shares = [] if unknown else [(value or ZERO) * 100 / books.equity_quote for value in by_symbol.values()]
-    loss = None
-    if books.realised_today_quote is not None and books.unrealised_quote is not None and books.equity_quote:
-        result = books.realised_today_quote + books.unrealised_quote
-        loss = max(ZERO, -result) * 100 / books.equity_quote
+    gross, largest = _exposure_pct(books)
+    equity_share = "% of equity"
     return [
-        Use(
-            "Exposure, all symbols",
-            None if unknown else sum(shares, ZERO),
-            limits.gross_exposure_max_pct,
-            "% of equity",
-        ),
-        Use(
-            "Exposure, largest symbol",
-            None if unknown else max(shares, default=ZERO),
-            limits.symbol_exposure_max_pct,
-            "% of equity",
-        ),
-        Use("Loss today", loss, limits.daily_loss_max_pct, "% of equity"),
-        Use("Open positions", Decimal(len(books.holdings)), Decimal(limits.open_positions_max), ""),
-        Use("Open orders", Decimal(books.open_order_count), Decimal(limits.open_orders_max), ""),
-        Use(
-            "Orders in the last minute",
-            Decimal(books.orders_last_minute),
-            Decimal(limits.orders_per_minute_max),
-            "",
-        ),
-        Use(
-            "Orders in the last hour",
-            Decimal(books.orders_last_hour),
-            Decimal(limits.orders_per_hour_max),
-            "",
-        ),
+        Use("Exposure, all symbols", gross, limits.gross_exposure_max_pct, equity_share),
+        Use("Exposure, largest symbol", largest, limits.symbol_exposure_max_pct, equity_share),
+        Use("Loss today", _loss_today_pct(books), limits.daily_loss_max_pct, equity_share),
+        _count("Open positions", len(books.holdings), limits.open_positions_max),
+        _count("Open orders", books.open_order_count, limits.open_orders_max),
+        _count("Orders in the last minute", books.orders_last_minute, limits.orders_per_minute_max),
+        _count("Orders in the last hour", books.orders_last_hour, limits.orders_per_hour_max),
     ]
 
 
-def _exposure(books: Portfolio, symbol: str) -> Decimal | None:
-    holding = books.holdings.get(symbol)
-    held = holding.exposure_quote if holding else ZERO
-    return None if held is None else held + books.reserved_quote.get(symbol, ZERO)
+def _count(name: str, used: int, limit: int) -> Use:
+    return Use(name, Decimal(used), Decimal(limit), "")
+
+
+def _exposure_pct(books: Portfolio) -> tuple[Decimal | None, Decimal | None]:
+    """All symbols and the largest, reservations at their worst; None while equity or a price is unknown."""
+    if not books.equity_quote:
+        return None, None
+    shares = []
+    for symbol in {*books.holdings, *books.reserved_quote}:
+        holding = books.holdings.get(symbol)
+        held = holding.exposure_quote if holding else ZERO
+        if held is None:
+            return None, None
+        shares.append((held + books.reserved_quote.get(symbol, ZERO)) * 100 / books.equity_quote)
+    return sum(shares, ZERO), max(shares, default=ZERO)
+
+
+def _loss_today_pct(books: Portfolio) -> Decimal | None:
+    realised, unrealised = books.realised_today_quote, books.unrealised_quote
+    if realised is None or unrealised is None or not books.equity_quote:
+        return None
+    return max(ZERO, -(realised + unrealised)) * 100 / books.equity_quote
 
 
 def limits_in_force() -> Limits | None:

@@ -10,7 +10,7 @@ from execution import selectors
 from execution.panels.account import limits_in_force
 from market import selectors as market
 from proposals import selectors as proposals
-from proposals.contracts import ProposalStatus, Side
+from proposals.contracts import ProposalStatus, QuantisedOrder, Side
 from proposals.forms import REJECT_REASONS
 from proposals.models import Proposal
 from risk import selectors as risk
@@ -69,12 +69,13 @@ def decision(user: Any, argument: str) -> dict[str, Any]:
     row = _proposal(argument)
     limits = limits_in_force()
     pending = row.status == ProposalStatus.PENDING_APPROVAL and row.expires_at > clock.now()
-    drift = _drift(row, limits) if row.quantity is not None else None
+    order = _order(row)
+    drift = _drift(order, limits) if order else None
     return {
         "proposal": row,
         "pending": pending,
         "drift": drift,
-        "consequence": _consequence(row, limits) if row.quantity is not None else None,
+        "consequence": _consequence(row.pk, order, limits) if order else None,
         "reject_reasons": REJECT_REASONS,
         "off": _why_not(row, drift, limits) if pending else [],
         "key": f"{row.version}:{row.digest}:{'out' if drift is None or drift.outside else 'in'}",
@@ -88,54 +89,63 @@ def _proposal(argument: str) -> Proposal:
         raise UnknownPanel("there is no such proposal") from error
 
 
-def _drift(row: Proposal, limits: Limits | None) -> Drift | None:
-    quote = market.latest_quote(row.symbol)
-    if quote is None or not row.reference_price:
+def _order(row: Proposal) -> QuantisedOrder | None:
+    """The order that the gate formed, or None when it formed none."""
+    try:
+        return proposals.order_of(row)
+    except ValueError:
         return None
-    moved = quote.mid - row.reference_price
+
+
+def _drift(order: QuantisedOrder, limits: Limits | None) -> Drift | None:
+    quote = market.latest_quote(order.symbol)
+    if quote is None or not order.reference_price:
+        return None
+    moved = quote.mid - order.reference_price
     return Drift(
         mid=quote.mid,
         quoted_at=quote.received_at,
         quote=moved,
-        pct=moved * 100 / row.reference_price,
+        pct=moved * 100 / order.reference_price,
         limit_pct=limits.price_drift_max_pct if limits else None,
     )
 
 
-def _consequence(row: Proposal, limits: Limits | None) -> Consequence:
-    books = selectors.portfolio(now=clock.now(), excluding=row.pk)
-    before = after = None
-    if books.equity_quote:
-        holding = books.holdings.get(row.symbol)
-        held = holding.exposure_quote if holding else ZERO
-        if held is not None:
-            committed = held + books.reserved_quote.get(row.symbol, ZERO)
-            # A sale lessens what is held by its share of it; a purchase adds its worst cost.
-            mark = holding.mark_price if holding and holding.mark_price else ZERO
-            change = (
-                row.notional_quote + (row.fee_quote or ZERO)
-                if row.side == Side.BUY
-                else -min(row.quantity * mark, held)
-            )
-            before = committed * 100 / books.equity_quote
-            after = (committed + change) * 100 / books.equity_quote
-    selling = row.side == Side.SELL
+def _consequence(proposal_id: UUID, order: QuantisedOrder, limits: Limits | None) -> Consequence:
+    before, after = _exposure_pct(proposal_id, order)
     return Consequence(
-        loss_at_stop_quote=_loss_at_stop(row),
+        loss_at_stop_quote=_loss_at_stop(order),
         exposure_before_pct=before,
         exposure_after_pct=after,
         exposure_limit_pct=limits.symbol_exposure_max_pct if limits else None,
-        proceeds_min_quote=row.quantity * row.worst_price if selling and row.worst_price else None,
+        proceeds_min_quote=order.quantity * order.worst_price if order.side is Side.SELL else None,
     )
 
 
-def _loss_at_stop(row: Proposal) -> Decimal | None:
+def _exposure_pct(proposal_id: UUID, order: QuantisedOrder) -> tuple[Decimal | None, Decimal | None]:
+    """The symbol's share of equity before and after, reservations at their worst; None is unknown."""
+    books = selectors.portfolio(now=clock.now(), excluding=proposal_id)
+    holding = books.holdings.get(order.symbol)
+    held = holding.exposure_quote if holding else ZERO
+    if not books.equity_quote or held is None:
+        return None, None
+    before = held + books.reserved_quote.get(order.symbol, ZERO)
+    # A purchase adds its worst cost; a sale takes its share of what is held.
+    mark = holding.mark_price if holding and holding.mark_price else ZERO
+    change = (
+        order.notional_quote + order.fee_quote
+        if order.side is Side.BUY
+        else -min(order.quantity * mark, held)
+    )
+    return before * 100 / books.equity_quote, (before + change) * 100 / books.equity_quote
+
+
+def _loss_at_stop(order: QuantisedOrder) -> Decimal | None:
     """What a purchase loses if it fills at its worst price and is sold at the stop, with both fees."""
-    if row.side != Side.BUY or not row.stop_price or not row.worst_price or not row.notional_quote:
+    if order.side is not Side.BUY or not order.stop_price or not order.notional_quote:
         return None
-    fee = row.fee_quote or ZERO
-    fee_at_stop = fee / row.notional_quote * row.quantity * row.stop_price
-    return row.quantity * (row.worst_price - row.stop_price) + fee + fee_at_stop
+    fee_at_stop = order.fee_quote / order.notional_quote * order.quantity * order.stop_price
+    return order.quantity * (order.worst_price - order.stop_price) + order.fee_quote + fee_at_stop
 
 
 def _why_not(row: Proposal, drift: Drift | None, limits: Limits | None) -> list[str]:

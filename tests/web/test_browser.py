@@ -197,7 +197,7 @@ def test_halt_takes_two_presses_on_any_page(watched: Watched, row: Proposal) -> 
     button = page.locator("button[data-command=halt]")
 
     button.click()
-    expect(button).to_contain_text("Press again to halt")
+    expect(button).to_contain_text("Press again")
     assert TradingControl.objects.get(pk=seeding.ENVIRONMENT).status == "ACTIVE"
     page.wait_for_timeout(700)
     button.click()

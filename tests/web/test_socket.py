@@ -1,9 +1,11 @@
 """The socket: who gets it, what it brings and what it refuses. Real server, Postgres and Redis."""
 
+import asyncio
 import json
 from collections.abc import Callable
 
 import pytest
+from channels_redis.pubsub import RedisPubSubLoopLayer
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.test import Client
@@ -135,6 +137,24 @@ def test_burst_is_sent_as_few_patches(signed_in: Client, open_socket: Opener) ->
         pass
 
     assert sum("content" in frame for frame in desk.frames) <= 8
+
+
+def test_page_is_patched_while_the_announcements_cannot_be_joined(
+    signed_in: Client, open_socket: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hung(*_: object) -> None:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(RedisPubSubLoopLayer, "group_add", hung)
+    monkeypatch.setattr(consumers, "JOIN_SECONDS", 0.1)
+    monkeypatch.setattr(consumers, "REFRESH_SECONDS", 0.3)
+    row = seeding.proposal(clock.now())
+    desk = open_socket(signed_in, "badge:pending")
+    assert "waiting" in desk.next_patch()
+
+    Proposal.objects.filter(pk=row.pk).update(status="expired")
+
+    assert "waiting" not in desk.next_patch()
 
 
 def test_ended_session_closes_with_4401(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from django.contrib import messages
@@ -14,26 +15,32 @@ from tradingbot.core import panels
 SENTENCE_LENGTH_MAX = 600
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Where the outcome shows: the panels that the command may have changed, and the page of a plain form."""
+
+    keys: Sequence[str]
+    page: str
+
+
 def is_htmx(request: HttpRequest) -> bool:
     """Whether htmx sent the request and waits for fragments."""
     return request.headers.get("HX-Request") == "true"
 
 
-def done(request: HttpRequest, *, sentence: str, keys: Sequence[str], page: str) -> HttpResponse:
-    """The command was carried out: `sentence` says what happened, `keys` are the panels it changed."""
+def done(request: HttpRequest, shown: Shown, *, sentence: str) -> HttpResponse:
+    """The command was carried out: `sentence` says what happened."""
     if is_htmx(request):
-        return _fragments(request, keys, sentence, level="status", status=200)
+        return _fragments(request, shown.keys, sentence, level="status", status=200)
     messages.success(request, sentence)
-    return redirect(page)
+    return redirect(shown.page)
 
 
-def refused(
-    request: HttpRequest, *, sentence: str, keys: Sequence[str], page: str, status: int
-) -> HttpResponse:
+def refused(request: HttpRequest, shown: Shown, *, sentence: str, status: int) -> HttpResponse:
     """The command was not carried out (409 or 422): `sentence` says why, beside the panels as they are now."""
     if is_htmx(request):
-        return _fragments(request, keys, sentence, level="alert", status=status)
-    context = {"sentence": sentence, "panels": keys, "page": page, "status": status}
+        return _fragments(request, shown.keys, sentence, level="alert", status=status)
+    context = {"sentence": sentence, "panels": shown.keys, "page": shown.page}
     return render(request, "core/refused.html", context, status=status)
 
 

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs
@@ -14,6 +15,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.http import HttpRequest
+from redis import RedisError
 
 from tradingbot.core import clock, panels
 from tradingbot.core.announce import GROUP
@@ -26,6 +28,7 @@ BEAT_SECONDS = 1.0
 # Announcements may be lost and carry no promise: everything is looked at again this often.
 REFRESH_SECONDS = 5.0
 SESSION_CHECK_SECONDS = 15.0
+JOIN_SECONDS = 1.0  # a hung Redis holds up neither patches nor beats for longer
 INCOMING_LENGTH_MAX = 4096
 
 # Close codes. htmx's hx-ws tries again after 1011 and 1012, never after 44xx.
@@ -61,8 +64,7 @@ class DeskConsumer(AsyncWebsocketConsumer):
         self._session_key = self.scope["session"].session_key
         self._sent: dict[str, bytes] = {}
         self._sequence = 0
-        # A page may be older than this socket: the first patch brings everything.
-        self._dirty: set[str] = set(self._keys)
+        self._dirty: set[str] = set()
         self._woken = asyncio.Event()
         self._task = asyncio.create_task(self._serve())
 
@@ -99,11 +101,15 @@ class DeskConsumer(AsyncWebsocketConsumer):
 
     async def _serve_until_signed_out(self) -> None:
         loop = asyncio.get_running_loop()
-        await self._join()
-        self._woken.set()
-        patched_at = beat_at = 0.0
-        refreshed_at = checked_at = loop.time()
+        patched_at = beat_at = loop.time()
+        checked_at = loop.time()
+        refreshed_at = -math.inf  # join at once; then everything is looked at, so that nothing falls between
         while True:
+            if loop.time() - refreshed_at >= REFRESH_SECONDS:
+                refreshed_at = loop.time()
+                await self._join()
+                self._dirty.update(self._keys)
+                self._woken.set()
             await self._wait(beat_at + BEAT_SECONDS - loop.time())
             if self._woken.is_set():
                 await asyncio.sleep(max(GATHER_SECONDS, patched_at + PATCH_GAP_SECONDS - loop.time()))
@@ -114,11 +120,6 @@ class DeskConsumer(AsyncWebsocketConsumer):
             if loop.time() - beat_at >= BEAT_SECONDS:
                 await self._send_frame()
                 beat_at = loop.time()
-            if loop.time() - refreshed_at >= REFRESH_SECONDS:
-                refreshed_at = loop.time()
-                await self._join()
-                self._dirty.update(self._keys)
-                self._woken.set()
             if loop.time() - checked_at >= SESSION_CHECK_SECONDS:
                 checked_at = loop.time()
                 if not await database_sync_to_async(self._is_signed_in)():
@@ -133,9 +134,9 @@ class DeskConsumer(AsyncWebsocketConsumer):
         if self._joined:
             return
         try:
-            await self.channel_layer.group_add(GROUP, self.channel_name)
+            await asyncio.wait_for(self.channel_layer.group_add(GROUP, self.channel_name), JOIN_SECONDS)
             self._joined = True
-        except OSError as error:
+        except (OSError, TimeoutError, RedisError) as error:
             logger.warning("announcements are not heard", extra={"error": type(error).__name__})
 
     async def _patch(self) -> bool:

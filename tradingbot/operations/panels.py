@@ -83,7 +83,7 @@ def proposal_to_execution(user: Any, argument: str) -> dict[str, Any]:
         .order_by("-created_at")
         .values_list("intent__proposal__created_at", "acknowledged_at")[:SLO_SAMPLE_MAX]
     )
-    took = sorted((end - start).total_seconds() * 1000 for start, end in rows)
+    took = sorted((end - start).total_seconds() * 1000 for start, end in rows if end)
     return {
         "n": len(took),
         "p50_ms": percentile(took, 50),

@@ -54,11 +54,11 @@ def acknowledge(request: HttpRequest, alert_id: int) -> HttpResponse:
     taken = alert_services.acknowledge_alert(
         alert_id=alert_id, actor=request.user.get_username(), now=clock.now()
     )
-    answer = {"keys": ("alerts", "badge:alerts"), "page": reverse("alerts")}
+    shown = commands.Shown(keys=("alerts", "badge:alerts"), page=reverse("alerts"))
     if taken:
-        return commands.done(request, sentence="Acknowledged.", **answer)
+        return commands.done(request, shown, sentence="Acknowledged.")
     sentence = "Somebody acknowledged this alert before you, or it is closed. The list shows how it stands."
-    return commands.refused(request, sentence=sentence, status=409, **answer)
+    return commands.refused(request, shown, sentence=sentence, status=409)
 
 
 @never_cache
