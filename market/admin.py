@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from market.models import FeedSession, Instrument
+from market.models import CandleHole, FeedAttempt, FeedSession, Instrument
 
 
 class _ReadOnly(admin.ModelAdmin):
@@ -35,3 +35,21 @@ class FeedSessionAdmin(_ReadOnly):
     list_display = ("stream", "environment", "connected_at", "resynced_at", "ended_at", "end_reason")
     list_filter = ("environment", "stream")
     date_hierarchy = "connected_at"
+
+
+@admin.register(FeedAttempt)
+class FeedAttemptAdmin(_ReadOnly):
+    """Connections that could not be made."""
+
+    list_display = ("stream", "environment", "at", "reason")
+    list_filter = ("environment", "stream")
+    date_hierarchy = "at"
+
+
+@admin.register(CandleHole)
+class CandleHoleAdmin(_ReadOnly):
+    """Minutes without a candle."""
+
+    list_display = ("symbol", "environment", "start", "end", "reason", "found_at", "filled_at")
+    list_filter = ("environment", "symbol", "reason")
+    date_hierarchy = "start"

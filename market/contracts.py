@@ -59,7 +59,7 @@ class Interval(StrEnum):
 INDICATOR_VERSION = "1"
 WINDOW_CANDLES = 150
 # Kept from the 1m candles, so that all intervals agree with each other.
-DERIVED_INTERVALS = (Interval.M5, Interval.M15)
+DERIVED_INTERVALS = (Interval.M5, Interval.M15, Interval.H1, Interval.H4, Interval.D1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,19 @@ class Candle:
     quote_volume: Decimal
     trade_count: int
     closed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """1m candles of `symbol` that are missing from `start` up to, not including, `end`.
+
+    `exchange` when the exchange has none of them either, else the gap was too long to be fetched.
+    """
+
+    symbol: str
+    start: datetime
+    end: datetime
+    exchange: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +149,7 @@ class StreamStatus:
     last_message_at: datetime | None
     resynced_at: datetime | None
     detail: str = ""
+    messages_last_minute: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +202,42 @@ class FeedHealth:
     age_seconds: float | None
     stale: bool
     reason: str = ""
+    messages_last_minute: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One connection of a stream, as far as the reconnect SLO needs it."""
+
+    resynced_at: datetime | None
+    ended_at: datetime | None
+    end_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReconnectRate:
+    """How many of `total` reconnects were `good`: back and caught up in time (reliability.md, SLOs).
+
+    `lower_pct` is the lower end of the 95 % interval of the share (Wilson): few reconnects prove little.
+    """
+
+    total: int
+    good: int
+    pct: float | None
+    lower_pct: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChartMark:
+    """An order or a fill on a chart. `recorded_at` is our clock: market time need not be wall time."""
+
+    kind: str
+    side: str
+    price: Decimal | None
+    quantity: Decimal
+    recorded_at: datetime
+    order_id: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,37 @@ class Candle(models.Model):
         ]
 
 
+class CandleHole(models.Model):
+    """Minutes from `start` up to, not including, `end` that no 1m candle is stored of, and why.
+
+    `exchange`: its own klines lack them. `too_long`: the gap was longer than a backfill goes back. `filled_at`
+    is set when a later backfill brought every one of them after all.
+    """
+
+    class Reason(models.TextChoices):
+        EXCHANGE = "exchange", "the exchange has no such candles"
+        TOO_LONG = "too_long", "longer than a backfill goes back"
+
+    environment = EnvironmentField()
+    symbol = models.CharField(max_length=32)
+    start = models.DateTimeField()
+    end = models.DateTimeField()
+    reason = models.CharField(max_length=16, choices=Reason)
+    found_at = models.DateTimeField()
+    filled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "symbol", "start", "end"], name="market_candlehole_unique"
+            ),
+            models.CheckConstraint(condition=Q(end__gt=models.F("start")), name="market_candlehole_forward"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} ({self.reason})"
+
+
 class Quote(models.Model):
     """The last best bid and ask of a symbol (at most one write a second; the live one is in Redis)."""
 
@@ -112,6 +143,18 @@ class FeedSession(models.Model):
         indexes = [models.Index(fields=["environment", "stream", "-connected_at"])]
 
 
+class FeedAttempt(models.Model):
+    """A connection of a stream that could not be made, with the reason; those that could are sessions."""
+
+    environment = EnvironmentField()
+    stream = models.CharField(max_length=32)
+    at = models.DateTimeField()
+    reason = models.CharField(max_length=200)
+
+    class Meta:
+        indexes = [models.Index(fields=["environment", "stream", "-at"])]
+
+
 class FeedState(models.Model):
     """The present state of a stream (`market`, `account`), written about once a second under the lease's fence.
 
@@ -126,6 +169,7 @@ class FeedState(models.Model):
     updated_at = models.DateTimeField()
     fence = models.BigIntegerField(default=0)
     detail = models.CharField(max_length=200, blank=True)
+    messages_last_minute = models.IntegerField(default=0)
 
     class Meta:
         constraints = [

@@ -1,6 +1,13 @@
 """Pure verbs of market data: parse what the exchange sends, derive, compute, compose."""
 
-from market.rules.candles import bucket_start, derive, first_hole, length
+from market.rules.candles import (
+    bucket_start,
+    derive,
+    first_hole,
+    hole_minutes,
+    length,
+    missing_minutes,
+)
 from market.rules.filters import parse_filters
 from market.rules.frames import (
     SHUTDOWN,
@@ -17,9 +24,11 @@ from market.rules.frames import (
     parse_stream_frame,
     quote_from_ticker,
 )
+from market.rules.reconnects import RECONNECT_GOAL_PCT, reconnect_rate
 from market.rules.snapshots import compose_snapshot, snapshot_payload
 
 __all__ = [
+    "RECONNECT_GOAL_PCT",
     "SHUTDOWN",
     "BookTicker",
     "ControlReply",
@@ -31,7 +40,9 @@ __all__ = [
     "compose_snapshot",
     "derive",
     "first_hole",
+    "hole_minutes",
     "length",
+    "missing_minutes",
     "parse_account_event",
     "parse_book_row",
     "parse_filters",
@@ -39,5 +50,6 @@ __all__ = [
     "parse_reply",
     "parse_stream_frame",
     "quote_from_ticker",
+    "reconnect_rate",
     "snapshot_payload",
 ]

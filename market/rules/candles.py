@@ -1,11 +1,13 @@
 """Verbs on candles: longer ones from 1m, and holes between them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from market.contracts import Candle, Interval
+from market.contracts import Candle, Hole, Interval
 
+MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -19,26 +21,33 @@ def bucket_start(instant: datetime, interval: Interval) -> datetime:
     return instant - (instant - _EPOCH) % length(interval)
 
 
-def derive(candles: Sequence[Candle], interval: Interval) -> list[Candle]:
+def derive(
+    candles: Sequence[Candle], interval: Interval, absent: Collection[datetime] = frozenset()
+) -> list[Candle]:
     """Candles of `interval` from closed 1m ones of one symbol, oldest first.
 
     Exactly the exchange's own: first open, highest high, lowest low, last close, sums. A candle comes out
-    only when every minute of it is present.
+    only when every minute of it is present, or `absent` by its open time because the exchange has none.
     """
     minutes = interval.milliseconds // Interval.M1.milliseconds
     buckets: dict[datetime, list[Candle]] = {}
     for candle in sorted({c.open_time: c for c in candles}.values(), key=lambda c: c.open_time):
         buckets.setdefault(bucket_start(candle.open_time, interval), []).append(candle)
-    return [_merge(parts, interval) for parts in buckets.values() if len(parts) == minutes]
+    lacking = Counter(bucket_start(instant, interval) for instant in absent)
+    return [
+        _merge(start, parts, interval)
+        for start, parts in buckets.items()
+        if len(parts) + lacking[start] == minutes
+    ]
 
 
-def _merge(parts: list[Candle], interval: Interval) -> Candle:
+def _merge(start: datetime, parts: list[Candle], interval: Interval) -> Candle:
     first, last = parts[0], parts[-1]
     return Candle(
         symbol=first.symbol,
         interval=interval,
-        open_time=first.open_time,
-        close_time=last.close_time,
+        open_time=start,
+        close_time=start + length(interval) - MILLISECOND,
         open=first.open,
         high=max(c.high for c in parts),
         low=min(c.low for c in parts),
@@ -47,6 +56,25 @@ def _merge(parts: list[Candle], interval: Interval) -> Candle:
         quote_volume=sum((c.quote_volume for c in parts[1:]), first.quote_volume),
         trade_count=sum(c.trade_count for c in parts),
     )
+
+
+def missing_minutes(
+    symbol: str, present: Sequence[datetime], *, start: datetime, end: datetime
+) -> list[Hole]:
+    """The holes between `start` and `end` (not included) that the 1m open times `present` leave."""
+    holes: list[Hole] = []
+    at = start
+    for open_time in [*sorted(t for t in present if start <= t < end), end]:
+        if open_time > at:
+            holes.append(Hole(symbol, at, open_time))
+        at = open_time + length(Interval.M1)
+    return holes
+
+
+def hole_minutes(hole: Hole) -> list[datetime]:
+    """The open times of the minutes that are missing."""
+    count = (hole.end - hole.start) // length(Interval.M1)
+    return [hole.start + number * length(Interval.M1) for number in range(count)]
 
 
 def first_hole(candles: Sequence[Candle]) -> datetime | None:

@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 
 from market import contracts, models
 from market.contracts import Interval
+from market.rules import hole_minutes
 
 
 def closed_candles(symbol: str, interval: Interval, limit: int) -> list[contracts.Candle]:
@@ -19,6 +20,39 @@ def last_closed(symbol: str, interval: Interval) -> contracts.Candle | None:
     """The newest closed candle, or None when none is stored."""
     row = _rows(symbol, interval).order_by("-open_time").first()
     return _to_contract(row) if row else None
+
+
+def last_open_time(symbol: str, interval: Interval) -> datetime | None:
+    """The open time of the newest closed candle."""
+    return _rows(symbol, interval).order_by("-open_time").values_list("open_time", flat=True).first()
+
+
+def open_times(symbol: str, interval: Interval, limit: int) -> list[datetime]:
+    """The open times of the last `limit` closed candles, oldest first."""
+    times = _rows(symbol, interval).order_by("-open_time").values_list("open_time", flat=True)
+    return list(reversed(times[:limit]))
+
+
+def absent_minutes(symbol: str, start: datetime, end: datetime) -> set[datetime]:
+    """Open times of the 1m candles between `start` and `end` that the exchange itself does not have."""
+    rows = models.CandleHole.objects.filter(
+        environment=settings.TRADING_ENVIRONMENT,
+        symbol=symbol,
+        reason=models.CandleHole.Reason.EXCHANGE,
+        filled_at=None,
+        start__lt=end,
+        end__gt=start,
+    )
+    times = (at for row in rows for at in hole_minutes(contracts.Hole(symbol, row.start, row.end)))
+    return {at for at in times if start <= at < end}
+
+
+def holes_between(symbol: str, start: datetime, end: datetime) -> list[models.CandleHole]:
+    """Holes on record that touch the time from `start` to `end`, oldest first; the filled ones as well."""
+    rows = models.CandleHole.objects.filter(
+        environment=settings.TRADING_ENVIRONMENT, symbol=symbol, start__lt=end, end__gt=start
+    )
+    return list(rows.order_by("start"))
 
 
 def received_at(symbol: str, interval: Interval) -> datetime | None:

@@ -1,14 +1,16 @@
 """How the two streams do. Whatever cannot be seen to be well is stale (invariant 14)."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 
-from market.contracts import FeedHealth, Stream
-from market.models import FeedState
+from market import rules
+from market.contracts import Connection, FeedHealth, ReconnectRate, Stream
+from market.models import CandleHole, FeedAttempt, FeedSession, FeedState
 
 # The market is never silent for long; the account stream is kept alive by our own request every 10 s.
 STALE_AFTER_SECONDS = {Stream.MARKET: 5.0, Stream.ACCOUNT: 30.0}
+RATE_WINDOW = timedelta(days=7)
 
 
 def feed_health(now: datetime) -> list[FeedHealth]:
@@ -27,7 +29,14 @@ def _judge(stream: Stream, row: FeedState | None, now: datetime) -> FeedHealth:
         return FeedHealth(stream, connected=False, age_seconds=None, stale=True, reason="never started")
     age = (now - row.last_message_at).total_seconds() if row.last_message_at else None
     reason = _reason(row, age, STALE_AFTER_SECONDS[stream])
-    return FeedHealth(stream, row.connected, age, stale=bool(reason), reason=reason)
+    return FeedHealth(
+        stream,
+        row.connected,
+        age,
+        stale=bool(reason),
+        reason=reason,
+        messages_last_minute=row.messages_last_minute,
+    )
 
 
 def _reason(row: FeedState, age: float | None, limit: float) -> str:
@@ -40,3 +49,30 @@ def _reason(row: FeedState, age: float | None, limit: float) -> str:
     if age > limit:
         return f"no message for {age:.1f} s (limit {limit:.0f} s)"
     return ""
+
+
+def reconnect_rate(stream: Stream, now: datetime) -> ReconnectRate:
+    """The SLO `ws_reconnect_success_rate` of one stream over RATE_WINDOW."""
+    rows = FeedSession.objects.filter(
+        environment=settings.TRADING_ENVIRONMENT, stream=stream, connected_at__gt=now - RATE_WINDOW
+    )
+    values = rows.order_by("id").values_list("resynced_at", "ended_at", "end_reason")
+    return rules.reconnect_rate([Connection(*row) for row in values], now)
+
+
+def recent_sessions(limit: int) -> list[FeedSession]:
+    """The last connections of both streams, newest first."""
+    rows = FeedSession.objects.filter(environment=settings.TRADING_ENVIRONMENT)
+    return list(rows.order_by("-id")[:limit])
+
+
+def recent_attempts(limit: int) -> list[FeedAttempt]:
+    """The last connections that could not be made, newest first."""
+    rows = FeedAttempt.objects.filter(environment=settings.TRADING_ENVIRONMENT)
+    return list(rows.order_by("-id")[:limit])
+
+
+def recent_holes(limit: int) -> list[CandleHole]:
+    """The last holes found in the stored minutes, newest first."""
+    rows = CandleHole.objects.filter(environment=settings.TRADING_ENVIRONMENT)
+    return list(rows.order_by("-id")[:limit])

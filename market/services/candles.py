@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from django.conf import settings
 from django.db import connection, transaction
 
 from market import models, rules
-from market.contracts import DERIVED_INTERVALS, Candle, Fence, Interval
+from market.contracts import DERIVED_INTERVALS, Candle, Fence, Hole, Interval
 from market.selectors import candles as stored
-from market.services import fencing
+from market.services import fencing, holes
 from tradingbot.core.announce import announce
 
 # `unnest` is 4 to 8 times as quick as the ORM here (reference/perf.md). An unchanged candle is not rewritten,
@@ -31,6 +31,7 @@ SET close_time = EXCLUDED.close_time, open = EXCLUDED.open, high = EXCLUDED.high
 WHERE (c.open, c.high, c.low, c.close, c.volume, c.quote_volume, c.trade_count)
       IS DISTINCT FROM (EXCLUDED.open, EXCLUDED.high, EXCLUDED.low, EXCLUDED.close, EXCLUDED.volume,
                         EXCLUDED.quote_volume, EXCLUDED.trade_count)
+RETURNING symbol, "interval", open_time
 """
 _COLUMNS = (
     "symbol",
@@ -48,9 +49,14 @@ _COLUMNS = (
 
 
 def upsert_candles(
-    *, candles: Sequence[Candle], now: datetime, fence: Fence | None = None, live: bool = False
+    *,
+    candles: Sequence[Candle],
+    now: datetime,
+    fence: Fence | None = None,
+    live: bool = False,
+    missing: Sequence[Hole] = (),
 ) -> None:
-    """Store closed candles by open time, and each 5m and 15m one that 1m candles complete.
+    """Store closed candles by open time, each longer one that 1m candles complete, and the holes between.
 
     `live` announces them (a backfill is history and rings no bell). Open candles are refused: only closed
     ones feed indicators. Raises LeaseLost.
@@ -58,12 +64,15 @@ def upsert_candles(
     if not all(c.closed for c in candles):
         raise ValueError("an open candle is not stored")
     unique = {(c.symbol, c.interval, c.open_time): c for c in candles}
-    if not unique:
+    if not unique and not missing:
         return
     with transaction.atomic():
         fencing.check(fence)
-        _write(list(unique.values()), now)
-        minutes = [c for c in unique.values() if c.interval is Interval.M1]
+        changed = _write(list(unique.values()), now)
+        minutes = [(symbol, at) for symbol, interval, at in changed if interval == Interval.M1]
+        new_holes = holes.record(missing, now)
+        holes.mark_filled(minutes, now)
+        minutes += [(hole.symbol, at) for hole in new_holes for at in rules.hole_minutes(hole)]
         derived = _derive_touched(minutes)
         _write(derived, now)
         if live:
@@ -71,31 +80,41 @@ def upsert_candles(
                 announce("candle", f"{symbol}:{interval}")
 
 
-def _write(candles: list[Candle], now: datetime) -> None:
+def _write(candles: list[Candle], now: datetime) -> list[tuple[str, str, datetime]]:
+    """Symbol, interval and open time of those that were new or different."""
     if not candles:
-        return
+        return []
     ordered = sorted(candles, key=attrgetter("symbol", "interval", "open_time"))  # one lock order for all
     columns = {name: [getattr(c, name) for c in ordered] for name in _COLUMNS}
     columns["interval"] = [c.interval.value for c in ordered]
     with connection.cursor() as cursor:
         cursor.execute(_UPSERT, {**columns, "environment": settings.TRADING_ENVIRONMENT.value, "now": now})
+        return cursor.fetchall()
 
 
-def _derive_touched(minutes: list[Candle]) -> list[Candle]:
-    """The complete longer candles that hold any of `minutes`, read back from what is stored."""
+def _derive_touched(minutes: list[tuple[str, datetime]]) -> list[Candle]:
+    """The complete longer candles that hold any of `minutes`, read back from what is stored.
+
+    A longer candle is read only once its last minute can be there: at a live minute mostly none is.
+    """
     derived: list[Candle] = []
-    widest = DERIVED_INTERVALS[-1]
-    for symbol, group in groupby(
-        sorted(minutes, key=attrgetter("symbol", "open_time")), attrgetter("symbol")
-    ):
-        touched = list(group)
-        start = rules.bucket_start(touched[0].open_time, widest)
-        end = rules.bucket_start(touched[-1].open_time, widest) + rules.length(widest)
-        parts = stored.minutes_between(symbol, start, end)
+    for symbol, group in groupby(sorted(minutes), itemgetter(0)):
+        times = [at for _, at in group]
+        newest = stored.last_open_time(symbol, Interval.M1)
+        known_to = max(times[-1], newest or times[-1]) + rules.length(Interval.M1)
         for interval in DERIVED_INTERVALS:
-            starts = {rules.bucket_start(c.open_time, interval) for c in touched}
-            derived += [c for c in rules.derive(parts, interval) if c.open_time in starts]
+            starts = {rules.bucket_start(at, interval) for at in times}
+            ended = sorted(start for start in starts if start + rules.length(interval) <= known_to)
+            if ended:
+                derived += _derive(symbol, interval, ended)
     return derived
+
+
+def _derive(symbol: str, interval: Interval, starts: list[datetime]) -> list[Candle]:
+    end = starts[-1] + rules.length(interval)
+    parts = stored.minutes_between(symbol, starts[0], end)
+    absent = stored.absent_minutes(symbol, starts[0], end)
+    return [c for c in rules.derive(parts, interval, absent) if c.open_time in set(starts)]
 
 
 def drop_candles_after(*, symbol: str, instant: datetime, fence: Fence | None = None) -> int:
@@ -112,4 +131,5 @@ def drop_candles_after(*, symbol: str, instant: datetime, fence: Fence | None = 
         )
         minutes = rows.filter(interval=Interval.M1).count()
         rows.delete()
+        holes.drop_after(symbol, instant)
     return minutes

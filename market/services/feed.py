@@ -1,6 +1,7 @@
 """What one stream knows of itself, in memory, and its rows in the database."""
 
 import logging
+from collections import deque
 from datetime import datetime
 
 from market.contracts import Fence, MalformedFrame, Stream, StreamStatus
@@ -11,6 +12,7 @@ from tradingbot.core.audit import sha256_hex
 
 logger = logging.getLogger(__name__)
 LOGGED_REJECTS_MAX = 200
+RATE_SECONDS = 60
 
 
 class Feed:
@@ -25,6 +27,7 @@ class Feed:
         self._resynced_at: datetime | None = None
         self._detail = ""
         self._messages = 0
+        self._by_second: deque[tuple[int, int]] = deque(maxlen=RATE_SECONDS)
         self._backfilled = 0
         self._rejected = 0
         self._rejects_seen: set[str] = set()
@@ -43,7 +46,12 @@ class Feed:
             last_message_at=self._last_message_at,
             resynced_at=self._resynced_at,
             detail=self._detail,
+            messages_last_minute=self._last_minute(),
         )
+
+    def _last_minute(self) -> int:
+        oldest = int(clock.monotonic_seconds()) - RATE_SECONDS
+        return sum(count for second, count in self._by_second if second > oldest)
 
     async def opened(self) -> None:
         """A connection stands."""
@@ -59,6 +67,10 @@ class Feed:
     def received(self, messages: int, at: datetime) -> None:
         """So many messages came at `at`."""
         self._messages += messages
+        second = int(clock.monotonic_seconds())
+        if self._by_second and self._by_second[-1][0] == second:
+            messages += self._by_second.pop()[1]
+        self._by_second.append((second, messages))
         self._last_message_at = at
 
     def backfilled(self, candles: int) -> None:
@@ -91,14 +103,15 @@ class Feed:
             fence=self._fence,
         )
 
-    async def ended(self, reason: str) -> None:
-        """The connection is over, or could not be made."""
+    async def ended(self, reason: str, *, attempted: bool = False) -> None:
+        """The connection is over, or could not be made (then `attempted` writes it down)."""
         session_id, self._session_id = self._session_id, None
         self._resynced_at = None
         self._detail = reason
         now = clock.now()
         if session_id is None:
-            await self._database.run(feeds.record_status, statuses=[self.status], now=now, fence=self._fence)
+            record = feeds.record_attempt if attempted else feeds.record_status
+            await self._database.run(record, statuses=[self.status], now=now, fence=self._fence)
             return
         await self._database.run(
             feeds.end_session,

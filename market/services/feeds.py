@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import transaction
 
 from market.contracts import Fence, Stream, StreamStatus
-from market.models import FeedSession, FeedState
+from market.models import FeedAttempt, FeedSession, FeedState
 from market.services import fencing
 from tradingbot.core.announce import announce
 
@@ -79,6 +79,21 @@ def record_status(*, statuses: Sequence[StreamStatus], now: datetime, fence: Fen
             _write_status(status, now, fence)
 
 
+def record_attempt(*, statuses: Sequence[StreamStatus], now: datetime, fence: Fence) -> None:
+    """Record connections that could not be made; the reason is the status's detail. Raises LeaseLost."""
+    with transaction.atomic():
+        record_status(statuses=statuses, now=now, fence=fence)
+        FeedAttempt.objects.bulk_create(
+            FeedAttempt(
+                environment=settings.TRADING_ENVIRONMENT,
+                stream=status.stream,
+                at=now,
+                reason=status.detail[:DETAIL_LENGTH_MAX],
+            )
+            for status in statuses
+        )
+
+
 def _write_status(status: StreamStatus, now: datetime, fence: Fence) -> None:
     key: dict[str, Any] = {"environment": settings.TRADING_ENVIRONMENT, "stream": status.stream}
     before = FeedState.objects.filter(**key).values_list("connected", "resynced_at").first()
@@ -91,6 +106,7 @@ def _write_status(status: StreamStatus, now: datetime, fence: Fence) -> None:
             "updated_at": now,
             "fence": fence.number,
             "detail": status.detail[:DETAIL_LENGTH_MAX],
+            "messages_last_minute": status.messages_last_minute,
         },
     )
     if before != (status.connected, status.resynced_at):

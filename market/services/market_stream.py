@@ -12,8 +12,11 @@ from market.adapters.binance_rest import MarketClient
 from market.adapters.quote_cache import QuoteCache
 from market.adapters.stream_client import SocketEnded, StreamSocket
 from market.contracts import (
+    DERIVED_INTERVALS,
+    WINDOW_CANDLES,
     Candle,
     Fence,
+    Hole,
     Interval,
     MalformedFrame,
     MarketError,
@@ -22,6 +25,7 @@ from market.contracts import (
     UnknownInstrument,
 )
 from market.rules import BookTicker, ControlReply, Kline
+from market.selectors import candles as stored
 from market.services import backfill, candles, instruments, quotes
 from market.services.database_thread import DatabaseThread
 from market.services.stream_loop import StreamLoop
@@ -111,11 +115,25 @@ class MarketStream(StreamLoop):
         if missing.went_back(last):
             await self._market_time_went_back(symbol, missing)
         await self.database.run(
-            candles.upsert_candles, candles=missing.candles, now=clock.now(), fence=self.fence
+            candles.upsert_candles,
+            candles=missing.candles,
+            missing=missing.holes,
+            now=clock.now(),
+            fence=self.fence,
         )
+        await self._catch_up_longer(symbol)
         self.feed.backfilled(sum(1 for c in missing.candles if last is None or c.open_time > last.open_time))
         if missing.candles:
             self._expect_after(missing.candles[-1])
+
+    async def _catch_up_longer(self, symbol: str) -> None:
+        for interval in DERIVED_INTERVALS:
+            have = await self.database.run(stored.open_times, symbol, interval, WINDOW_CANDLES)
+            longer = await asyncio.to_thread(backfill.fetch_longer, self._client, symbol, interval, have)
+            if longer:
+                await self.database.run(
+                    candles.upsert_candles, candles=longer, now=clock.now(), fence=self.fence
+                )
 
     async def _market_time_went_back(self, symbol: str, missing: backfill.Backfill) -> None:
         """A simulator started on another recording; anywhere else the reply is not to be believed."""
@@ -181,21 +199,31 @@ class MarketStream(StreamLoop):
     async def _release(self, closed: list[Candle]) -> None:
         """Store closed candles in order; one that does not follow the last is preceded by its backfill."""
         ready: list[Candle] = []
+        missing: list[Hole] = []
         for candle in closed:
             expected = self._expected[candle.symbol]
             if expected is not None and candle.open_time < expected:
                 continue  # a repetition, or part of the backfill
-            following = [candle] if candle.open_time == expected else await self._fill(candle, expected)
-            if following:
-                ready += following
-                self._expect_after(candle)
+            if candle.open_time != expected:
+                found = await self._fill(candle, expected)
+                if found is None:
+                    continue
+                ready += found.candles
+                missing += found.holes
+            ready.append(candle)
+            self._expect_after(candle)
         if ready:
             await self.database.run(
-                candles.upsert_candles, candles=ready, now=clock.now(), fence=self.fence, live=True
+                candles.upsert_candles,
+                candles=ready,
+                missing=missing,
+                now=clock.now(),
+                fence=self.fence,
+                live=True,
             )
 
-    async def _fill(self, candle: Candle, expected: datetime | None) -> list[Candle]:
-        """The missing candles and `candle`; nothing when REST does not know of it (a date in the future)."""
+    async def _fill(self, candle: Candle, expected: datetime | None) -> backfill.Backfill | None:
+        """What is missing before `candle`; None when REST does not know of it (a date in the future)."""
         for attempt in range(HOLE_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(HOLE_PAUSE_SECONDS)
@@ -203,14 +231,13 @@ class MarketStream(StreamLoop):
                 backfill.fetch_hole, self._client, candle.symbol, start=expected, until=candle.open_time
             )
             if found.newest_open_time is not None and found.newest_open_time >= candle.open_time:
-                filled = found.candles
-                self.feed.backfilled(len(filled))
-                logger.warning("hole filled", extra={"symbol": candle.symbol, "candles": len(filled)})
-                return [*filled, candle]
+                self.feed.backfilled(len(found.candles))
+                logger.warning("hole filled", extra={"symbol": candle.symbol, "candles": len(found.candles)})
+                return found
         self.feed.rejected(
             repr(candle).encode(), MalformedFrame("a closed candle that the exchange's klines do not have")
         )
-        return []
+        return None
 
     # --- quotes ---
     async def _write_quotes(self) -> None:

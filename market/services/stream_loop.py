@@ -52,14 +52,18 @@ class StreamLoop(ABC):
     async def _one_connection(self) -> tuple[SocketEnded, bool]:
         """One connection from beginning to end: why it ended, and whether it had caught up before."""
         socket: StreamSocket | None = None
-        ended, useful = SocketEnded("stopped"), False
+        ended, useful, attempted = SocketEnded("stopped"), False, True
         try:
             socket = await connect(await self.prepare(), self.patience)
             await self.feed.opened()
             await self.serve(socket)
         except SocketEnded as end:
             ended = end
+        except asyncio.CancelledError:
+            attempted = False
+            raise
         except LeaseLost:
+            attempted = False
             ended = SocketEnded("the lease was lost")
             raise
         except (MarketError, SettingError) as error:
@@ -73,11 +77,11 @@ class StreamLoop(ABC):
             useful = self.feed.resynced
             if socket is not None:
                 await socket.close()
-            await self._record_end(ended.reason)
+            await self._record_end(ended.reason, attempted=attempted)
         return ended, useful
 
-    async def _record_end(self, reason: str) -> None:
+    async def _record_end(self, reason: str, *, attempted: bool) -> None:
         try:
-            await self.feed.ended(reason)
+            await self.feed.ended(reason, attempted=attempted)
         except Error as error:
             logger.warning("end of stream not recorded", extra={"error": type(error).__name__})

@@ -5,6 +5,8 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -24,6 +26,29 @@ def eventually(condition: Callable[[], Any], what: str = "") -> Any:
             return result
         assert time.monotonic() < deadline, f"in {DEADLINE_SECONDS} s it did not come to pass: {what}"
         time.sleep(0.02)
+
+
+def longer(minutes: list[Candle], interval: Interval) -> list[Candle]:
+    """The exchange's own candles of `interval`, the last one still open; written anew, to check ours by."""
+    span = timedelta(milliseconds=interval.milliseconds)
+    found: dict[int, Candle] = {}
+    for minute in minutes:
+        start_ms = milliseconds(minute.open_time) // interval.milliseconds * interval.milliseconds
+        before = found.get(start_ms)
+        open_time = minute.open_time - timedelta(milliseconds=milliseconds(minute.open_time) - start_ms)
+        found[start_ms] = replace(
+            minute,
+            interval=interval,
+            open_time=open_time,
+            close_time=open_time + span - timedelta(milliseconds=1),
+            open=before.open if before else minute.open,
+            high=max(before.high, minute.high) if before else minute.high,
+            low=min(before.low, minute.low) if before else minute.low,
+            volume=before.volume + minute.volume if before else minute.volume,
+            quote_volume=before.quote_volume + minute.quote_volume if before else minute.quote_volume,
+            trade_count=before.trade_count + minute.trade_count if before else minute.trade_count,
+        )
+    return list(found.values())
 
 
 class ScriptedExchange:
@@ -124,12 +149,11 @@ class ScriptedExchange:
             series = [c for c in series if c.open_time <= self.klines_hidden_after.open_time]
         newest = series[-1]
         forming = walk(1, symbol=newest.symbol, seed=99, start=newest.open_time + MINUTE)
-        series = [*series, *forming]
+        series = longer([*series, *forming], Interval(request.query["interval"]))
         limit = int(request.query["limit"])
         if "startTime" in request.query:
             start = int(request.query["startTime"])
             series = [c for c in series if milliseconds(c.open_time) >= start][:limit]
-        assert request.query["interval"] == Interval.M1
         return web.json_response([row(c) for c in series[-limit:]])
 
     async def _book_tickers(self, request: web.Request) -> web.Response:
