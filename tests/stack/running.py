@@ -96,24 +96,35 @@ class RunningStack:
 
     # --- life ---------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, **settings: str) -> None:
         """Start the launcher and wait for its `ready` line."""
+        self._launch(settings)
+        line = wait_for(self._ready_or_over, f"ready in {self.output}", READY_SECONDS_MAX)
+        assert isinstance(line, re.Match), self.output
+        assert line[1] == self.url
+        self.user, self.password = line[2], line[3]
+
+    def fails_to_start(self, **settings: str) -> int:
+        """Start the launcher and wait for its end; the exit code."""
+        self._launch(settings)
+        code = self._launcher.wait(timeout=READY_SECONDS_MAX)
+        self._reader.join(timeout=5)
+        return code
+
+    def _launch(self, settings: dict[str, str]) -> None:
         home = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.output = []
         self._launcher = subprocess.Popen(
             [sys.executable, "-m", "tradingbot.launcher", "run"],
             cwd=ROOT,
-            env=home | SETTINGS | self._ports | {"DATA_DIR": str(self.data)},
+            env=home | SETTINGS | self._ports | {"DATA_DIR": str(self.data)} | settings,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        threading.Thread(target=self._read, args=(self._launcher,), daemon=True).start()
-        line = wait_for(self._ready_or_over, f"ready in {self.output}", READY_SECONDS_MAX)
-        assert isinstance(line, re.Match), self.output
-        assert line[1] == self.url
-        self.user, self.password = line[2], line[3]
+        self._reader = threading.Thread(target=self._read, args=(self._launcher,), daemon=True)
+        self._reader.start()
 
     def _read(self, launcher: "subprocess.Popen[str]") -> None:
         assert launcher.stdout is not None
