@@ -40,6 +40,7 @@ from tradingbot.core.announce import GROUP, announce  # noqa: E402
 
 ACTOR = "benchmark"
 POLL_SECONDS = 0.05
+LAST_DECISIONS_SECONDS = 3
 ALERTS_OPEN_MAX = 5
 CHANNEL = "benchmark"
 # As wide as the bounds allow: what is measured is the way of an order, not the judgement on it. The collar
@@ -83,10 +84,12 @@ def ask_on_every_candle() -> None:
 
 
 def silence_strategies() -> None:
-    """No proposals but our own."""
+    """No proposals but our own: what they decided just before is judged and then ended."""
     for strategy in Strategy.objects.all():
         strategy.enabled = False
         proposals.save_strategy(strategy=strategy, actor=ACTOR, now=clock.now())
+    time.sleep(LAST_DECISIONS_SECONDS)
+    proposals.cancel_pending(actor=ACTOR, reason="benchmark", now=clock.now())
 
 
 # --- candle to proposal -----------------------------------------------------------------------------------

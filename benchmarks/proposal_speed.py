@@ -12,7 +12,6 @@ PORT = 9900
 SPEED = "40"  # a candle every 1.5 s, of each symbol
 WARM_UP_SECONDS = 12
 COLLECT_SECONDS = 90
-SETTLE_SECONDS = 3
 
 
 def measure() -> list[Figure]:
@@ -31,7 +30,6 @@ def measure() -> list[Figure]:
             "hear_proposals", seconds_max=COLLECT_SECONDS + 30, wait_seconds=COLLECT_SECONDS
         )
         inside.call("silence_strategies")
-        time.sleep(SETTLE_SECONDS)
         found = inside.call("decisions", since_us=since_us)
         alone = [
             _ask_directly(stack, request) for request in inside.call("model_requests", count=SAMPLES_MIN)
