@@ -114,11 +114,13 @@ def come_to_rest(stack: RunningStack) -> None:
 
 def show(stack: RunningStack) -> None:
     """What there was, for the reader of a failure (`-rP` shows it always)."""
-    for row in stack.rows(
-        "SELECT status, exchange_status, unknown_since IS NOT NULL, count(*) FROM execution_order GROUP BY 1, 2, 3"
-    ):
-        print("orders: %s %s, was unknown: %s: %d" % row)
-    print("parts that ended:", *[line for line in stack.output if "ended" in line], sep="\n  ")
+    states = stack.rows(
+        "SELECT status, exchange_status, unknown_since IS NOT NULL, count(*) FROM execution_order "
+        "GROUP BY 1, 2, 3"
+    )
+    for status, there, was_unknown, count in states:
+        print(f"{count} orders {status} {there}{', unknown for a time' if was_unknown else ''}")
+    print(*[line for line in stack.output if "starting it again" in line], sep="\n")
 
 
 def test_killing_hit_orders_under_way(after_the_kills: RunningStack) -> None:
