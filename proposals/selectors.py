@@ -81,13 +81,13 @@ def breakers() -> list[AdvisorBreaker]:
 def proposals_to_assess(limit: int) -> list[UUID]:
     """Proposals that the gate has not seen, oldest first."""
     waiting = proposals().filter(status=ProposalStatus.PROPOSED)
-    return list(waiting.order_by("created_at").values_list("pk", flat=True)[:limit])
+    return list(waiting.order_by("created_at", "pk").values_list("pk", flat=True)[:limit])
 
 
 def approved_unclaimed(limit: int, now: datetime) -> list[UUID]:
     """Approved proposals that may still be ordered, oldest first."""
     approved = proposals().filter(status__in=APPROVED_STATUSES, claimed_at=None, expires_at__gt=now)
-    return list(approved.order_by("created_at").values_list("pk", flat=True)[:limit])
+    return list(approved.order_by("created_at", "pk").values_list("pk", flat=True)[:limit])
 
 
 def pending(now: datetime) -> list[Proposal]:
@@ -96,7 +96,7 @@ def pending(now: datetime) -> list[Proposal]:
         proposals()
         .filter(status=ProposalStatus.PENDING_APPROVAL, expires_at__gt=now)
         .select_related("decision__strategy")
-        .order_by("expires_at")
+        .order_by("expires_at", "pk")
     )
 
 

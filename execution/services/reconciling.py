@@ -215,7 +215,9 @@ def _trades(exchange: ExchangeGateway, symbol: str) -> Sequence[tuple[int, FillR
 
 def _ask_for_the_rest(exchange: ExchangeGateway, records: Records, keep: Callable[[], None]) -> None:
     """Our live orders that no list named are asked for by id; only -2013 counts as absent."""
-    for order in Order.objects.filter(selectors.live_orders(), sent_at__isnull=False):
+    for order in Order.objects.filter(selectors.live_orders(), sent_at__isnull=False).order_by(
+        "sent_at", "pk"
+    ):
         known = (
             order.exchange_order_id is not None and (order.symbol, order.exchange_order_id) in records.orders
         )

@@ -32,7 +32,7 @@ def probe_unknown(*, exchange: ExchangeGateway, now: datetime) -> int:
         Q(next_probe_at__isnull=True) | Q(next_probe_at__lte=now)
     )
     asked = 0
-    for order in due.select_related("intent")[:20]:
+    for order in due.select_related("intent").order_by("unknown_since", "pk")[:20]:
         if _take_turn(order, now):
             _probe(order, exchange, now)
             asked += 1

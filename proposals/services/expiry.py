@@ -39,7 +39,7 @@ def _expire_proposals(now: datetime) -> int:
         selectors.proposals()
         .select_for_update(skip_locked=True)
         .filter(status__in=waiting, claimed_at=None, expires_at__lte=now)
-        .order_by("expires_at")[:BATCH]
+        .order_by("expires_at", "pk")[:BATCH]
     )
     for proposal in rows:
         transition(

@@ -10,6 +10,7 @@ def _system_now() -> datetime:
 
 
 _source: Callable[[], datetime] = _system_now
+_stepped = False
 
 
 def now() -> datetime:
@@ -18,14 +19,17 @@ def now() -> datetime:
 
 
 def monotonic_seconds() -> float:
-    """Seconds of a clock that never steps; for time-outs and latencies inside one process."""
-    return time.monotonic()
+    """Seconds of a clock that never steps; for time-outs and latencies inside one process.
+
+    Under a replaced source they are that source's seconds, so that a rehearsal repeats itself exactly.
+    """
+    return _source().timestamp() if _stepped else time.monotonic()
 
 
 def set_source(source: Callable[[], datetime] | None) -> None:
     """Replace the clock (a rehearsal's stepped time) or, with None, restore the system's."""
-    global _source
-    _source = source or _system_now
+    global _source, _stepped
+    _source, _stepped = source or _system_now, source is not None
 
 
 def to_milliseconds(instant: datetime) -> int:
