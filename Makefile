@@ -5,7 +5,7 @@ python := .venv/bin/python
 with_servers := $(python) -m tradingbot.launcher with-servers --
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test check bench lock
+.PHONY: help env run test check bench rehearse lock
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -28,6 +28,9 @@ check: .venv/installed-dev ## style, import contracts, types, migrations
 
 bench: .venv/installed-dev ## the figures of benchmarks/, printed as a table
 	@exec $(python) -m benchmarks $(ARGS)
+
+rehearse: .venv/installed-dev ## seeded days with faults and crashes: make rehearse ARGS="--days 1 --seeds 3"
+	@TRADING_ENABLED=true exec $(with_servers) $(python) manage.py rehearse $(ARGS)
 
 lock: .venv/installed-dev ## compile requirements*.txt, every wheel with its hashes, from requirements*.in
 	$(python) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements-bootstrap.in -o requirements-bootstrap.txt
