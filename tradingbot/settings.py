@@ -50,6 +50,8 @@ ADVISOR_TIMEOUT_SECONDS = env.integer("ADVISOR_TIMEOUT_SECONDS", 20, minimum=1, 
 
 # The function (symbol, now) -> proposals.contracts.AdvisorAccount; named here because imports run left only.
 ADVISOR_ACCOUNT = "execution.selectors.advisor_account"
+# The function (symbol, since) -> list[market.contracts.ChartMark]: orders and fills on the candle chart.
+CHART_MARKS = "execution.selectors.chart_marks"
 # The function () -> execution.contracts.ExchangeGateway; a rehearsal puts its in-process exchange here.
 EXCHANGE_GATEWAY = "execution.adapters.binance.gateway"
 

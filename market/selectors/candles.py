@@ -16,6 +16,12 @@ def closed_candles(symbol: str, interval: Interval, limit: int) -> list[contract
     return [_to_contract(row) for row in reversed(newest_first)]
 
 
+def with_receipt(symbol: str, interval: Interval, limit: int) -> list[tuple[contracts.Candle, datetime]]:
+    """The last `limit` closed candles, oldest first, each with the instant at which we first had it."""
+    newest_first = _rows(symbol, interval).order_by("-open_time")[:limit]
+    return [(_to_contract(row), row.received_at) for row in reversed(newest_first)]
+
+
 def last_closed(symbol: str, interval: Interval) -> contracts.Candle | None:
     """The newest closed candle, or None when none is stored."""
     row = _rows(symbol, interval).order_by("-open_time").first()

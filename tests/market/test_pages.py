@@ -1,0 +1,225 @@
+"""The feed page and the candle page: over HTTP, and drawn by a real browser."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import talib
+from django.conf import settings
+from django.test import Client
+from numpy import array, isnan
+from playwright.sync_api import expect
+
+from market import models, services
+from market.contracts import Candle, ChartMark, Hole, Interval
+from market.rules import charts
+from market.selectors import charts as drawn
+from tests.market.builders import MINUTE, walk
+from tests.web import seeding
+from tests.web.conftest import (  # noqa: F401 - fixtures
+    NARROW,
+    WIDE,
+    Watched,
+    browser_context,
+    chromium,
+    server,
+    watched,
+)
+from tradingbot.core import clock
+
+SYMBOL = "BTCUSDT"
+PAGES = ["/feed/", "/market/BTCUSDT/", "/market/BTCUSDT/?interval=5m"]
+in_both_sizes = pytest.mark.parametrize(
+    "browser_context", [WIDE, NARROW], indirect=True, ids=["desktop", "phone"]
+)
+
+
+def fill_the_store(now: datetime) -> list[Candle]:
+    """Six hours of minutes with a hole, two connections, a failed attempt, fresh feeds."""
+    start = now.replace(second=0, microsecond=0) - 360 * MINUTE
+    minutes = walk(360, start=start)
+    hole = Hole(SYMBOL, minutes[330].open_time, minutes[336].open_time)
+    for candle in [*minutes[:330], *minutes[336:]]:
+        if candle.open_time >= minutes[320].open_time:
+            services.upsert_candles(candles=[candle], now=candle.close_time)
+    services.upsert_candles(candles=minutes[:320], missing=[hole], now=start + 320 * MINUTE)
+    environment = settings.TRADING_ENVIRONMENT
+    for number in range(3):
+        at = now - timedelta(minutes=30 - 10 * number)
+        models.FeedSession.objects.create(
+            environment=environment, stream="market", connected_at=at, resynced_at=at + timedelta(seconds=1),
+            ended_at=None if number == 2 else at + timedelta(minutes=9, seconds=50),
+            end_reason="" if number == 2 else "half-open: no frame for 12 s", message_count=4210, backfilled_candles=3,
+        )  # fmt: skip
+    models.FeedAttempt.objects.create(
+        environment=environment, stream="account", at=now - MINUTE, reason="could not connect (TimeoutError)"
+    )
+    seeding.feeds(now)
+    return minutes
+
+
+@pytest.fixture
+def page_client(client: Client, db: None) -> Client:
+    client.force_login(seeding.operator("reader"))
+    return client
+
+
+# --- lines ---
+@pytest.mark.parametrize("period", [9, 21])
+def test_the_charts_ema_is_that_of_ta_lib(period: int) -> None:
+    closes = [float(c.close) for c in walk(300)]
+
+    line = charts.ema(closes, period)
+
+    theirs = talib.EMA(array(closes), period)
+    assert [v is None for v in line] == list(isnan(theirs))
+    assert line[-100:] == pytest.approx(list(theirs[-100:]), rel=1e-12)
+
+
+def test_the_charts_rsi_is_that_of_ta_lib() -> None:
+    closes = [float(c.close) for c in walk(300)]
+
+    line = charts.rsi(closes, 14)
+
+    theirs = talib.RSI(array(closes), 14)
+    assert [v is None for v in line] == list(isnan(theirs))
+    assert line[-100:] == pytest.approx(list(theirs[-100:]), rel=1e-9)
+
+
+@pytest.mark.parametrize("count", range(16))
+def test_too_few_candles_give_no_line(count: int) -> None:
+    closes = [float(n + 1) for n in range(count)]
+
+    assert len(charts.ema(closes, 9)) == len(charts.rsi(closes, 14)) == count
+
+
+def test_a_mark_stands_at_the_last_candle_that_was_stored_before_it(now: datetime) -> None:
+    first, second = walk(2)
+    stored = [(first, now), (second, now + MINUTE)]
+
+    assert charts.candle_of(now + timedelta(seconds=59), stored) == first
+    assert charts.candle_of(now + MINUTE, stored) == second
+    assert charts.candle_of(now - MINUTE, stored) is None
+
+
+# --- over HTTP ---
+@pytest.mark.parametrize("page", [*PAGES, "/market/BTCUSDT/candles.json"])
+def test_a_page_sends_the_anonymous_to_the_login(client: Client, db: None, page: str) -> None:
+    assert client.get(page).status_code == 302
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_complete_on_an_empty_database(page_client: Client, page: str) -> None:
+    answer = page_client.get(page)
+
+    assert answer.status_code == 200 and b"</html>" in answer.content
+
+
+@pytest.mark.parametrize(
+    "page", ["/market/NOPE/", "/market/BTCUSDT/?interval=7m", "/market/NOPE/candles.json"]
+)
+def test_an_unknown_symbol_or_interval_is_not_found(page_client: Client, page: str) -> None:
+    assert page_client.get(page).status_code == 404
+
+
+def test_the_feed_page_says_how_the_streams_do(page_client: Client) -> None:
+    fill_the_store(clock.now())
+
+    text = page_client.get("/feed/").content.decode()
+
+    for expected in (
+        "2 of 2", "100.0 %", "half-open: no frame for 12 s", "could not connect (TimeoutError)",
+        "the exchange has no such candles", "3 candles",
+    ):  # fmt: skip
+        assert expected in text
+
+
+def test_the_chart_data_names_missing_candles_and_places_marks(
+    page_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now()
+    minutes = fill_the_store(now)
+    fill = ChartMark(
+        "fill",
+        "BUY",
+        Decimal(50000),
+        Decimal("0.1"),
+        minutes[340].close_time + timedelta(seconds=20),
+        "7",
+        "x",
+    )
+    monkeypatch.setattr("execution.selectors.chart_marks", lambda symbol, since: [fill])
+
+    data = page_client.get("/market/BTCUSDT/candles.json").json()
+
+    seconds = [clock.to_milliseconds(c.open_time) // 1000 for c in minutes]
+    assert data["missing"] == seconds[330:336]
+    assert data["candles"][-1][0] == seconds[-1] and len(data["candles"]) == drawn.CANDLES_SHOWN
+    assert data["marks"] == [{"time": seconds[340], "kind": "fill", "side": "BUY", "text": "x"}]
+
+
+def test_orders_and_fills_are_on_the_page_with_their_links(page_client: Client) -> None:
+    now = clock.now()
+    fill_the_store(now - timedelta(minutes=6))
+    desk = seeding.desk(now)
+
+    text = page_client.get("/market/BTCUSDT/").content.decode()
+
+    assert f"/orders/{desk.order.pk}/" in text
+    assert "fill BUY" in text
+
+
+def test_a_name_of_an_unknown_length_is_no_panel(page_client: Client) -> None:
+    assert page_client.get("/panels/?keys=candles:BTCUSDT:9m").status_code == 404
+    assert page_client.get("/panels/?keys=candles:BTCUSDT:5m").status_code == 200
+
+
+# --- in the browser ---
+@pytest.mark.browser
+@in_both_sizes
+def test_the_chart_is_drawn_and_follows_new_candles(watched: Watched) -> None:  # noqa: F811
+    now = clock.now()
+    minutes = fill_the_store(now)
+    page = watched.open("/market/BTCUSDT/")
+    expect(page.locator("#chart[data-drawn='300'][data-holes='6']")).to_be_visible()
+    assert page.locator("#chart canvas").count() > 4
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    expect(page.get_by_text("TradingView Lightweight Charts™ © TradingView, Inc.")).to_be_visible()
+    expect(page.locator("#link")).to_contain_text("live")
+
+    last = minutes[-1]
+    late = replace(
+        walk(1, start=last.open_time + MINUTE)[0], close=last.high, high=last.high, low=last.low / 2
+    )
+    services.upsert_candles(candles=[late], now=clock.now(), live=True)
+
+    expect(page.locator("table.candles tbody tr").first).to_contain_text(f"{late.open_time:%H:%M:%S}")
+    page.wait_for_function(
+        "at => fetch(document.getElementById('chart').dataset.source).then(a => a.json())"
+        ".then(d => d.candles.at(-1)[0] === at)",
+        arg=clock.to_milliseconds(late.open_time) // 1000,
+    )
+
+
+@pytest.mark.browser
+@in_both_sizes
+def test_the_feed_page_fits_the_screen(watched: Watched) -> None:  # noqa: F811
+    fill_the_store(clock.now())
+
+    page = watched.open("/feed/")
+
+    expect(page.locator("#stream-market")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.fixture(autouse=True)
+def symbols(settings: Any) -> None:
+    settings.SYMBOLS = (SYMBOL, "ETHUSDT")
+
+
+def test_intervals_are_those_that_are_stored(page_client: Client) -> None:
+    text = page_client.get("/market/BTCUSDT/").content.decode()
+
+    assert all(f"?interval={interval}" in text for interval in Interval)
