@@ -95,6 +95,8 @@ def cancel_pending(*, actor: str, reason: str, now: datetime) -> int:
             now=now,
             reason=reason,
             guard=Q(claimed_at=None),
+            decided_at=now,
+            decided_by=actor,
             decision_reason=rules.clean_text(reason, REASON_LENGTH_MAX),
         )
         answer_alert(proposal, now)
@@ -113,7 +115,7 @@ def claim_for_execution(*, proposal_id: UUID | str, digest: str, now: datetime, 
     if proposal.claimed_at is not None:
         raise DecisionRefused("ALREADY_CLAIMED", f"Claimed at {proposal.claimed_at:%H:%M:%S} UTC.")
     if proposal.status == ProposalStatus.EXPIRED or proposal.expires_at <= now:
-        raise DecisionRefused("EXPIRED", f"The approval expired at {proposal.expires_at:%H:%M:%S} UTC.")
+        raise DecisionRefused("EXPIRED", _how_it_ended(proposal))
     if proposal.status not in APPROVED_STATUSES:
         raise DecisionRefused("NOT_APPROVED", f"The proposal is {proposal.status}, not approved.")
     if not digest == proposal.digest == _digest_of_row(proposal):
@@ -161,10 +163,7 @@ def _pending(proposal_id: UUID | str, version: int, now: datetime, *, done: str)
         )
     pending = status == ProposalStatus.PENDING_APPROVAL
     if status == ProposalStatus.EXPIRED or (pending and proposal.expires_at <= now):
-        why = f" ({proposal.decision_reason})" if proposal.decision_reason else ""
-        raise DecisionRefused(
-            "EXPIRED", f"The proposal expired at {proposal.expires_at:%H:%M:%S} UTC{why}. Nothing was {done}."
-        )
+        raise DecisionRefused("EXPIRED", f"{_how_it_ended(proposal)} Nothing was {done}.")
     if not pending:
         raise DecisionRefused(
             "NOT_PENDING", f"The proposal is {proposal.status}: it does not wait for approval."
@@ -172,6 +171,16 @@ def _pending(proposal_id: UUID | str, version: int, now: datetime, *, done: str)
     if proposal.version != version:
         _refuse_stale_page(done)
     return proposal
+
+
+def _how_it_ended(proposal: Proposal) -> str:
+    """By its time, or before it by somebody (`cancel_pending`)."""
+    if proposal.status == ProposalStatus.EXPIRED and proposal.decided_at and proposal.decision_reason:
+        return (
+            f"The proposal was cancelled by {proposal.decided_by} at {proposal.decided_at:%H:%M:%S} UTC "
+            f"({proposal.decision_reason})."
+        )
+    return f"The proposal expired at {proposal.expires_at:%H:%M:%S} UTC."
 
 
 def _refuse_stale_page(done: str) -> NoReturn:

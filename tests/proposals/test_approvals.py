@@ -245,6 +245,18 @@ def test_halt_ends_everything_not_yet_claimed_with_its_reason(proposed: Make, no
         approve(stored(waiting), now)
 
 
+def test_halted_proposal_says_who_ended_it_and_when_not_when_it_would_have_expired(
+    pending: Proposal, now: datetime
+) -> None:
+    services.cancel_pending(actor="operator1", reason="trading halted: news", now=now)
+
+    ended = stored(pending)
+    assert (ended.decided_by, ended.decided_at) == ("operator1", now)
+    assert ended.expires_at > now
+    with pytest.raises(DecisionRefused, match=f"cancelled by operator1 at {now:%H:%M:%S} UTC"):
+        approve(ended, now)
+
+
 # --- claim -----------------------------------------------------------------------------------------------
 def test_claim_takes_an_approved_proposal_once(pending: Proposal, now: datetime) -> None:
     approve(pending, now)
