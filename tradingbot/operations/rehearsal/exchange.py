@@ -58,7 +58,7 @@ class RehearsedExchange:
         self._started_at = now()
         wanted = VenueSettings(seed=seed, replay=(replay,) if replay else (), history_minutes=HISTORY_MINUTES)
         self.venue = Venue(wanted, now_ms=self.now_ms, monotonic=self._seconds)
-        self.venue.user_streams.publish = self._hear  # type: ignore[method-assign]
+        self.venue.user_streams.publish = self._hear  # type: ignore[method-assign,assignment]
         self._account = self.venue.execute(
             lambda: self.venue.exchange.open_account(API_KEY, "x" * 64, self.now_ms())
         )

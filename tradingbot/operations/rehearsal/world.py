@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -333,17 +334,17 @@ class World:
         self._audit(at_end=True)
 
     def _decide_reviews(self) -> None:
-        for order in Order.objects.filter(status=OrderStatus.MANUAL_REVIEW):
-            self._attempt(
-                "person",
-                lambda order=order: execution.resolve_by_person(
-                    order_id=order.pk,
-                    exchange=self.exchange,
-                    actor="operator",
-                    evidence="not among the exchange's orders",
-                    now=self.now,
-                ),
-            )
+        for order in Order.objects.filter(status=OrderStatus.MANUAL_REVIEW).order_by("pk"):
+            self._attempt("person", partial(self._conclude, order.pk))
+
+    def _conclude(self, order_id: uuid.UUID) -> None:
+        execution.resolve_by_person(
+            order_id=order_id,
+            exchange=self.exchange,
+            actor="operator",
+            evidence="not among the exchange's orders",
+            now=self.now,
+        )
 
     # --- seams, judgement, report -----------------------------------------------------------------------
 
@@ -354,7 +355,7 @@ class World:
         real_uuid4 = uuid.uuid4
         uuid.uuid4 = lambda: uuid.UUID(int=self._ids.getrandbits(128), version=4)
         clock.set_source(lambda: self.now)
-        advisor.ask = self._answer_of_model  # type: ignore[assignment]
+        advisor.ask = self._answer_of_model
         announce._publisher = _Silence  # type: ignore[assignment]
         settings.EXCHANGE_GATEWAY = "tradingbot.operations.rehearsal.world.current_exchange"
         global _current
@@ -364,7 +365,7 @@ class World:
         finally:
             clock.set_source(None)
             uuid.uuid4 = real_uuid4
-            advisor.ask, announce._publisher, settings.EXCHANGE_GATEWAY = kept  # type: ignore[assignment]
+            advisor.ask, announce._publisher, settings.EXCHANGE_GATEWAY = kept
 
     def _answer_of_model(self, request: dict[str, Any], **_: Any) -> Answer:
         text = request["messages"][-1]["content"]
