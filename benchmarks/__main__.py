@@ -17,7 +17,12 @@ NAMES = ("proposal", "approval", "page", "start")
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 when everything asked for was measured, else 1."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - {*NAMES, "memory"}:
+        parser.error(
+            f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}, memory"
+        )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every stack is stopped
     benchmarks: dict[str, Callable[[], list[Figure]]] = {
         "proposal": proposal_speed.measure,
@@ -52,7 +57,6 @@ def _parser() -> argparse.ArgumentParser:
         "names",
         nargs="*",
         metavar="name",
-        choices=[*NAMES, "memory", []],
         help=f"{', '.join(NAMES)} (all of them by default), or memory",
     )
     parser.add_argument("--minutes", type=float, default=10, help="of the memory benchmark (default 10)")
