@@ -107,7 +107,7 @@ def arm_in_the_admin(desk: DeskWindow) -> list[str]:
 def reject(desk: DeskWindow, page: Page, proposal_id: str) -> None:
     desk.open(f"/approvals/{proposal_id}/", page)
     reason = page.locator(".chips label").nth(1)
-    words = reason.inner_text().strip()
+    words = reason.inner_text().strip().lower()
     desk.press(reason)
     page.get_by_label("Note").fill("judged under the old limits")
     desk.press(page.locator("button[data-command=reject]"))
