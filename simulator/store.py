@@ -16,25 +16,34 @@ from pathlib import Path
 import msgspec
 
 from simulator.decimals import ZERO
-from simulator.engine.contracts import Account, Balance, Order, Trade
+from simulator.engine.contracts import Account, Balance, KeyType, Order, OrderList, Trade
 from simulator.engine.exchange import Exchange
 from simulator.engine.ledger import House
 from simulator.engine.settlement import Changes
 
 FILE_NAME = "simulator.sqlite3"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+UPGRADES = {
+    "1": (
+        "ALTER TABLE accounts ADD COLUMN key_type TEXT NOT NULL DEFAULT 'HMAC'",
+        "ALTER TABLE accounts ADD COLUMN pays_in_bnb INTEGER NOT NULL DEFAULT 0",
+    )
+}
+"""What makes a file of the version before one of this version; new tables come by themselves."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS accounts (
     account_id INTEGER PRIMARY KEY, api_key TEXT NOT NULL UNIQUE, secret_key TEXT NOT NULL,
-    created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL);
+    created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,
+    key_type TEXT NOT NULL DEFAULT 'HMAC', pays_in_bnb INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS balances (
     account_id INTEGER NOT NULL, asset TEXT NOT NULL, free TEXT NOT NULL, locked TEXT NOT NULL,
     PRIMARY KEY (account_id, asset)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS orders (
     symbol TEXT NOT NULL, order_id INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (symbol, order_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS order_lists (list_id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS trades (
     symbol TEXT NOT NULL, trade_id INTEGER NOT NULL, order_id INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (symbol, trade_id, order_id)) WITHOUT ROWID;
@@ -73,6 +82,12 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f"state file {self.path} cannot be opened: {error}") from None
         version = self._meta("schema_version")
+        if version in UPGRADES:
+            with self._transaction():
+                for statement in UPGRADES[version]:
+                    self._db.execute(statement)
+                self._set_meta("schema_version", str(SCHEMA_VERSION))
+            version = str(SCHEMA_VERSION)
         if version is None:
             self._set_meta("schema_version", str(SCHEMA_VERSION))
         elif version != str(SCHEMA_VERSION):
@@ -85,8 +100,11 @@ class Store:
 
     def restore(self, exchange: Exchange) -> None:
         """Put everything saved into a fresh exchange and audit it. Raises StoreError when it does not fit."""
-        query = "SELECT account_id, api_key, secret_key, created_ms, updated_ms FROM accounts"
-        accounts = {row[0]: Account(*row) for row in self._db.execute(query)}
+        query = "SELECT account_id, api_key, secret_key, created_ms, updated_ms, key_type, pays_in_bnb FROM accounts"
+        accounts = {
+            number: Account(number, key, secret, created, updated, {}, KeyType(kind), bool(in_bnb))
+            for number, key, secret, created, updated, kind, in_bnb in self._db.execute(query)
+        }
         for party, asset, free, locked in self._db.execute(
             "SELECT account_id, asset, free, locked FROM balances"
         ):
@@ -104,6 +122,8 @@ class Store:
                     "have: start it with the market it was made with, or name another data directory"
                 )
             exchange.restore_order(order)
+        for (body,) in self._db.execute("SELECT body FROM order_lists ORDER BY list_id"):
+            exchange.records.add_list(msgspec.json.decode(body, type=OrderList))
         for (body,) in self._db.execute("SELECT body FROM trades ORDER BY symbol, trade_id, order_id"):
             exchange.records.add_trade(msgspec.json.decode(body, type=Trade))
         exchange.records.counters.update(self._db.execute("SELECT name, value FROM counters"))
@@ -126,9 +146,9 @@ class Store:
     def _save_changes(self, exchange: Exchange, changes: Changes) -> None:
         accounts = exchange.ledger.accounts
         self._db.executemany(
-            "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
-                (a.account_id, a.api_key, a.secret_key, a.created_ms, a.updated_ms)
+                (a.account_id, a.api_key, a.secret_key, a.created_ms, a.updated_ms, a.key_type, a.pays_in_bnb)
                 for a in (accounts[account_id] for account_id in changes.accounts)
             ],
         )
@@ -141,12 +161,22 @@ class Store:
             [(symbol, order_id, msgspec.json.encode(o)) for (symbol, order_id), o in changes.orders.items()],
         )
         self._db.executemany(
+            "INSERT OR REPLACE INTO order_lists VALUES (?, ?)",
+            [(list_id, msgspec.json.encode(order_list)) for list_id, order_list in changes.lists.items()],
+        )
+        self._db.executemany(
             "INSERT INTO trades VALUES (?, ?, ?, ?)",
             [(t.symbol, t.trade_id, t.order_id, msgspec.json.encode(t)) for t in changes.trades],
         )
         self._db.executemany(
             "INSERT OR REPLACE INTO counters VALUES (?, ?)", list(exchange.records.counters.items())
         )
+
+    def wipe(self) -> None:
+        """Forget every order, list, trade, balance and counter; the accounts with their keys stay."""
+        with self._transaction():
+            for table in ("balances", "orders", "order_lists", "trades", "counters"):
+                self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
 
     @staticmethod
     def _balance_row(exchange: Exchange, party: int, asset: str) -> tuple[int, str, str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simulator.api import public, trading
+from simulator.api import order_lists, public, replace, trading
 from simulator.api.desk import Handler
 from simulator.api.params import Params
+from simulator.engine.contracts import ListKind
 
 
 def _depth_weight(params: Params) -> int:
@@ -61,6 +62,16 @@ ALL_ORDERS = Endpoint(trading.all_orders, 20, signed=True)
 MY_TRADES = Endpoint(trading.my_trades, _by_order(5, 20), signed=True)
 ORDER_RATE_LIMITS = Endpoint(trading.order_rate_limits, 40, signed=True)
 
+CANCEL_REPLACE = Endpoint(replace.cancel_replace, 1, signed=True, free_on_success=True)
+PLACE_LIST = {
+    kind: Endpoint(order_lists.placing(kind), 1, signed=True, free_on_success=True) for kind in ListKind
+}
+CANCEL_LIST = Endpoint(order_lists.cancel_list, 1, signed=True, free_on_success=True)
+QUERY_LIST = Endpoint(order_lists.query_list, 4, signed=True)
+OPEN_LISTS = Endpoint(order_lists.open_lists, 6, signed=True)
+ALL_LISTS = Endpoint(order_lists.all_lists, 20, signed=True)
+MY_FILTERS = Endpoint(trading.my_filters, 40, signed=True)
+
 REST_PREFIX = "/api/v3/"
 REST: dict[tuple[str, str], Endpoint] = {
     ("GET", "ping"): PING,
@@ -86,6 +97,13 @@ REST: dict[tuple[str, str], Endpoint] = {
     ("GET", "allOrders"): ALL_ORDERS,
     ("GET", "myTrades"): MY_TRADES,
     ("GET", "rateLimit/order"): ORDER_RATE_LIMITS,
+    ("POST", "order/cancelReplace"): CANCEL_REPLACE,
+    **{("POST", f"orderList/{kind.lower()}"): endpoint for kind, endpoint in PLACE_LIST.items()},
+    ("GET", "orderList"): QUERY_LIST,
+    ("DELETE", "orderList"): CANCEL_LIST,
+    ("GET", "openOrderList"): OPEN_LISTS,
+    ("GET", "allOrderList"): ALL_LISTS,
+    ("GET", "myFilters"): MY_FILTERS,
 }
 
 GONE = {"userDataStream", "userDataStream/isolated"}
@@ -115,4 +133,11 @@ WS_API: dict[str, Endpoint] = {
     "openOrders.cancelAll": CANCEL_OPEN_ORDERS,
     "allOrders": ALL_ORDERS,
     "myTrades": MY_TRADES,
+    "order.cancelReplace": CANCEL_REPLACE,
+    **{f"orderList.place.{kind.lower()}": endpoint for kind, endpoint in PLACE_LIST.items()},
+    "orderList.status": QUERY_LIST,
+    "orderList.cancel": CANCEL_LIST,
+    "openOrderLists.status": OPEN_LISTS,
+    "allOrderLists": ALL_LISTS,
+    "myFilters": MY_FILTERS,
 }

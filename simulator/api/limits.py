@@ -75,10 +75,10 @@ class Limiter:
         window = self._weights.get(address)
         return window.count(now_ms) if window else 0
 
-    def check_orders(self, account_id: int, now_ms: int) -> None:
-        """Raise -1015 with 429 when the account has too many unfilled orders in a window."""
+    def check_orders(self, account_id: int, now_ms: int, amount: int = 1) -> None:
+        """Raise -1015 with 429 when `amount` more unfilled orders are too many for a window."""
         for window, name in zip(self._order_windows(account_id), ("10 SECOND", "1 DAY"), strict=True):
-            if window.count(now_ms) >= window.limit:
+            if window.count(now_ms) + amount > window.limit:
                 raise ExchangeError(
                     -1015,
                     f"Too many new orders; current limit is {window.limit} orders per {name}.",

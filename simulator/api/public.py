@@ -42,7 +42,7 @@ def exchange_info(desk: Desk, call: Call) -> dict[str, Any]:
         "timezone": "UTC",
         "serverTime": call.now_ms,
         "rateLimits": rate_limits_json(),
-        "exchangeFilters": [],
+        "exchangeFilters": desk.exchange.rules.filters_json(),
         "symbols": [instrument_json(desk.instrument(symbol)) for symbol in symbols],
     }
 

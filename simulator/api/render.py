@@ -1,21 +1,19 @@
-"""Orders, trades, candles and events as the JSON that Binance sends."""
+"""Orders, lists, trades, candles and market events as the JSON that Binance sends."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from simulator.decimals import ZERO, money_text, units_text
+from simulator.decimals import money_text, units_text
 from simulator.engine.contracts import (
     Account,
-    AccountEvent,
-    DepositEvent,
-    Execution,
+    ListPlacement,
     Order,
-    OrderEvent,
-    PositionEvent,
+    OrderList,
     Side,
     Trade,
 )
+from simulator.engine.settlement import BNB, BNB_DISCOUNT
 from simulator.market.candles import Candle, interval_close_ms
 from simulator.market.tape import Tick
 
@@ -27,7 +25,7 @@ def order_ack(order: Order) -> dict[str, Any]:
     return {
         "symbol": order.symbol,
         "orderId": order.order_id,
-        "orderListId": -1,
+        "orderListId": order.list_id,
         "clientOrderId": order.client_order_id,
         "transactTime": order.updated_ms,
     }
@@ -37,6 +35,7 @@ def order_result(order: Order) -> dict[str, Any]:
     """newOrderRespType RESULT."""
     result = order_ack(order) | {
         **_order_amounts(order),
+        **_order_extras(order),
         "workingTime": order.working_ms,
         "selfTradePreventionMode": order.self_trade_prevention,
     }
@@ -64,14 +63,15 @@ def order_query(order: Order) -> dict[str, Any]:
     result = {
         "symbol": order.symbol,
         "orderId": order.order_id,
-        "orderListId": -1,
+        "orderListId": order.list_id,
         "clientOrderId": order.client_order_id,
         **_order_amounts(order),
-        "stopPrice": NO_MONEY,
-        "icebergQty": NO_MONEY,
+        **_order_extras(order),
+        "stopPrice": money_text(order.stop_price),
+        "icebergQty": money_text(order.iceberg_quantity),
         "time": order.created_ms,
         "updateTime": order.updated_ms,
-        "isWorking": True,
+        "isWorking": order.is_working,
         "workingTime": order.working_ms,
         "selfTradePreventionMode": order.self_trade_prevention,
     }
@@ -84,10 +84,11 @@ def order_canceled(order: Order, cancel_client_order_id: str) -> dict[str, Any]:
         "symbol": order.symbol,
         "origClientOrderId": order.client_order_id,
         "orderId": order.order_id,
-        "orderListId": -1,
+        "orderListId": order.list_id,
         "clientOrderId": cancel_client_order_id,
         "transactTime": order.updated_ms,
         **_order_amounts(order),
+        **_order_extras(order),
         "selfTradePreventionMode": order.self_trade_prevention,
     }
 
@@ -106,6 +107,65 @@ def _order_amounts(order: Order) -> dict[str, Any]:
     }
 
 
+def _order_extras(order: Order) -> dict[str, Any]:
+    """Fields that are only there when they mean something (binance.md §2.4)."""
+    extras: dict[str, Any] = {}
+    if order.type.is_stop:
+        extras["stopPrice"] = money_text(order.stop_price)
+    if order.iceberg_quantity:
+        extras["icebergQty"] = money_text(order.iceberg_quantity)
+    if order.trailing_delta:
+        extras["trailingDelta"] = order.trailing_delta
+        extras["trailingTime"] = order.trailing_ms
+    if order.prevented:
+        extras["preventedMatchId"] = order.prevented_match_id
+        extras["preventedQuantity"] = money_text(order.prevented)
+    if order.strategy_id is not None:
+        extras["strategyId"] = order.strategy_id
+    if order.strategy_type is not None:
+        extras["strategyType"] = order.strategy_type
+    return extras
+
+
+def list_json(order_list: OrderList, legs: list[Order]) -> dict[str, Any]:
+    """GET orderList, openOrderList, allOrderList."""
+    return {
+        "orderListId": order_list.list_id,
+        "contingencyType": order_list.kind.contingency,
+        "listStatusType": "ALL_DONE" if order_list.is_done else "EXEC_STARTED",
+        "listOrderStatus": "ALL_DONE" if order_list.is_done else "EXECUTING",
+        "listClientOrderId": order_list.client_order_id,
+        "transactionTime": order_list.updated_ms,
+        "symbol": order_list.symbol,
+        "orders": [
+            {"symbol": leg.symbol, "orderId": leg.order_id, "clientOrderId": leg.client_order_id}
+            for leg in legs
+        ],
+    }
+
+
+def list_placed(placement: ListPlacement, shape: str) -> dict[str, Any]:
+    """POST orderList/…: the list with a report of each leg, in the shape that newOrderRespType names."""
+    reports = []
+    for order in placement.orders:
+        if shape == "ACK":
+            reports.append(order_ack(order))
+        elif shape == "RESULT":
+            reports.append(order_result(order))
+        else:
+            own = [trade for trade in placement.trades if trade.order_id == order.order_id]
+            reports.append(order_full(order, own))
+    return list_json(placement.order_list, placement.orders) | {"orderReports": reports}
+
+
+def list_canceled(
+    order_list: OrderList, legs: list[Order], canceled: list[Order], cancel_client_order_id: str
+) -> dict[str, Any]:
+    """DELETE orderList, and the cancel of one of its legs."""
+    reports = [order_canceled(leg, cancel_client_order_id) for leg in canceled]
+    return list_json(order_list, legs) | {"orderReports": reports}
+
+
 def _with_expiry(result: dict[str, Any], order: Order) -> dict[str, Any]:
     if order.expiry_reason is not None:
         result["expiryReason"] = order.expiry_reason
@@ -117,7 +177,7 @@ def my_trade(trade: Trade) -> dict[str, Any]:
         "symbol": trade.symbol,
         "id": trade.trade_id,
         "orderId": trade.order_id,
-        "orderListId": -1,
+        "orderListId": trade.list_id,
         "price": money_text(trade.price),
         "qty": money_text(trade.quantity),
         "quoteQty": money_text(trade.quote_quantity),
@@ -160,19 +220,18 @@ def account_json(account: Account, omit_zero: bool) -> dict[str, Any]:
     }
 
 
-def commission_json(symbol: str) -> dict[str, Any]:
+def commission_json(symbol: str, account: Account) -> dict[str, Any]:
     zero = {"maker": NO_MONEY, "taker": NO_MONEY, "buyer": NO_MONEY, "seller": NO_MONEY}
     return {
         "symbol": symbol,
         "standardCommission": zero | {"maker": "0.00100000", "taker": "0.00100000"},
         "specialCommission": zero,
         "taxCommission": zero,
-        # Commission is always taken from the received asset here, so there is no BNB discount.
         "discount": {
-            "enabledForAccount": False,
-            "enabledForSymbol": False,
-            "discountAsset": "BNB",
-            "discount": NO_MONEY,
+            "enabledForAccount": account.pays_in_bnb,
+            "enabledForSymbol": True,
+            "discountAsset": BNB,
+            "discount": money_text(BNB_DISCOUNT),
         },
     }
 
@@ -272,79 +331,3 @@ def agg_trade(tick: Tick) -> dict[str, Any]:
     """An entry of GET aggTrades."""
     event = agg_trade_event(tick)
     return {name: event[name] for name in "apqflTmM"}
-
-
-def account_event(event: AccountEvent) -> dict[str, Any]:
-    """The `event` of a user-data frame."""
-    if isinstance(event, OrderEvent):
-        return _execution_report(event)
-    if isinstance(event, PositionEvent):
-        return _position(event)
-    return _balance_update(event)
-
-
-def _position(event: PositionEvent) -> dict[str, Any]:
-    return {
-        "e": "outboundAccountPosition",
-        "E": event.time_ms,
-        "u": event.time_ms,
-        "B": [
-            {"a": asset, "f": money_text(free), "l": money_text(locked)}
-            for asset, (free, locked) in event.balances.items()
-        ],
-    }
-
-
-def _balance_update(event: DepositEvent) -> dict[str, Any]:
-    return {
-        "e": "balanceUpdate",
-        "E": event.time_ms,
-        "a": event.asset,
-        "d": money_text(event.amount),
-        "T": event.time_ms,
-    }
-
-
-def _execution_report(event: OrderEvent) -> dict[str, Any]:
-    order, trade = event.order, event.trade
-    canceled = event.execution is Execution.CANCELED
-    report: dict[str, Any] = {
-        "e": "executionReport",
-        "E": event.time_ms,
-        "s": order.symbol,
-        # On a cancel c is the id of the cancel request and C the order's own (binance.md §3).
-        "c": event.cancel_client_order_id if canceled else order.client_order_id,
-        "S": order.side,
-        "o": order.type,
-        "f": order.time_in_force,
-        "q": money_text(order.quantity),
-        "p": money_text(order.price),
-        "P": NO_MONEY,
-        "F": NO_MONEY,
-        "g": -1,
-        "C": order.client_order_id if canceled else "",
-        "x": event.execution,
-        "X": order.status,
-        "r": "NONE",
-        "i": order.order_id,
-        "l": money_text(trade.quantity if trade else ZERO),
-        "z": money_text(order.executed),
-        "L": money_text(trade.price if trade else ZERO),
-        "n": money_text(trade.commission) if trade else "0",
-        "N": trade.commission_asset if trade else None,
-        "T": event.time_ms,
-        "t": trade.trade_id if trade else -1,
-        "I": event.execution_id,
-        "w": order.is_open,
-        "m": trade.is_maker if trade else False,
-        "M": trade is not None,
-        "O": order.created_ms,
-        "Z": money_text(order.executed_quote),
-        "Y": money_text(trade.quote_quantity if trade else ZERO),
-        "Q": money_text(order.quote_quantity),
-        "W": order.working_ms,
-        "V": order.self_trade_prevention,
-    }
-    if order.expiry_reason is not None:
-        report["eR"] = order.expiry_reason
-    return report

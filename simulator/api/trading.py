@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from simulator.api.desk import Call, Desk
 from simulator.api.limits import order_limits_json
+from simulator.api.order_params import parse_order, random_client_id
 from simulator.api.params import Params
 from simulator.api.render import (
     account_json,
     commission_json,
+    list_canceled,
     my_trade,
     order_ack,
     order_canceled,
@@ -21,22 +22,19 @@ from simulator.api.render import (
 )
 from simulator.engine.contracts import (
     Order,
-    OrderRequest,
+    OrderList,
     OrderStatus,
     OrderType,
-    SelfTradePrevention,
-    Side,
-    TimeInForce,
 )
 from simulator.engine.errors import (
     ExchangeError,
     cancel_rejected,
-    missing_parameter,
     unknown_order,
-    unneeded_parameter,
 )
+from simulator.engine.instruments import filters_json
 from simulator.faults import FaultKind
 
+Row = TypeVar("Row", Order, OrderList)
 LIST_DEFAULT, LIST_MAX = 500, 1000
 DAY_MS = 86_400_000
 MY_TRADES_COMBINATIONS: tuple[set[str], ...] = (
@@ -53,7 +51,8 @@ MY_TRADES_COMBINATIONS: tuple[set[str], ...] = (
 def place_order(desk: Desk, call: Call) -> dict[str, Any]:
     """POST order. Answers ACK, RESULT or FULL."""
     request = parse_order(desk, call.params)
-    shape = _response_shape(request.type, call.params)
+    full = request.type in (OrderType.MARKET, OrderType.LIMIT)
+    shape = response_shape("FULL" if full else "ACK", call.params)
     desk.limiter.check_orders(call.account.account_id, call.now_ms)
     placement = desk.exchange.place(call.account.account_id, request, call.now_ms)
     desk.limiter.add_orders(call.account.account_id, 1, call.now_ms)
@@ -67,7 +66,7 @@ def check_order(desk: Desk, call: Call) -> dict[str, Any]:
     desk.exchange.check(parse_order(desk, call.params))
     if not call.params.boolean("computeCommissionRates", False):
         return {}
-    rates = commission_json(call.params.required("symbol"))
+    rates = commission_json(call.params.required("symbol"), call.account)
     return {
         "standardCommissionForOrder": {"maker": "0.00100000", "taker": "0.00100000"},
         "specialCommissionForOrder": {"maker": "0.00000000", "taker": "0.00000000"},
@@ -79,7 +78,7 @@ def check_order(desk: Desk, call: Call) -> dict[str, Any]:
 def query_order(desk: Desk, call: Call) -> dict[str, Any]:
     """GET order by orderId or origClientOrderId."""
     order = _find_order(desk, call, unknown_order)
-    if not _visible(desk, call, [order]):
+    if not all_visible(desk, call, [order]):
         raise unknown_order()
     return order_query(order)
 
@@ -94,8 +93,7 @@ def cancel_order(desk: Desk, call: Call) -> dict[str, Any]:
     wanted = {"ONLY_NEW": OrderStatus.NEW, "ONLY_PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED}
     if restrictions and order.is_open and order.status is not wanted[restrictions]:
         raise ExchangeError(-2011, "Order was not canceled due to cancel restrictions.")
-    canceled = desk.exchange.cancel(order, cancel_id, call.now_ms)
-    return order_canceled(canceled, cancel_id)
+    return _canceled(desk, call, order, cancel_id)
 
 
 def cancel_open_orders(desk: Desk, call: Call) -> list[dict[str, Any]]:
@@ -104,18 +102,28 @@ def cancel_open_orders(desk: Desk, call: Call) -> list[dict[str, Any]]:
     orders = desk.exchange.records.open_orders(call.account.account_id, symbol)
     if not orders:
         raise cancel_rejected()
-    answers = []
-    for order in orders:
-        cancel_id = random_client_id()
-        answers.append(order_canceled(desk.exchange.cancel(order, cancel_id, call.now_ms), cancel_id))
-    return answers
+    # One of a list takes the others with it.
+    return [_canceled(desk, call, order, random_client_id()) for order in orders if order.is_open]
+
+
+def _canceled(desk: Desk, call: Call, order: Order, cancel_id: str) -> dict[str, Any]:
+    """Cancel an order; cancelling one of an open list cancels, and reports, the list."""
+    records = desk.exchange.records
+    order_list = records.lists.get(order.list_id)
+    if order_list is None or order_list.is_done:
+        return order_canceled(desk.exchange.cancel(order, cancel_id, call.now_ms), cancel_id)
+    legs = [leg for leg in records.legs(order_list) if leg.is_open]
+    if not order.is_open:
+        raise cancel_rejected()
+    desk.exchange.cancel_list(order_list, cancel_id, call.now_ms)
+    return list_canceled(order_list, records.legs(order_list), legs, cancel_id)
 
 
 def open_orders(desk: Desk, call: Call) -> list[dict[str, Any]]:
     """GET openOrders of one symbol or of all."""
     symbol = desk.instrument(call.params.required("symbol")).symbol if call.params.has("symbol") else None
     orders = desk.exchange.records.open_orders(call.account.account_id, symbol)
-    return [order_query(order) for order in _visible(desk, call, orders)]
+    return [order_query(order) for order in all_visible(desk, call, orders)]
 
 
 def all_orders(desk: Desk, call: Call) -> list[dict[str, Any]]:
@@ -123,7 +131,7 @@ def all_orders(desk: Desk, call: Call) -> list[dict[str, Any]]:
     params = call.params
     symbol = desk.instrument(params.required("symbol")).symbol
     from_id = params.integer("orderId")
-    start, end = _time_span(params)
+    start, end = find_span(params)
     orders = [
         order
         for order in desk.exchange.records.orders_of(call.account.account_id, symbol)
@@ -132,7 +140,8 @@ def all_orders(desk: Desk, call: Call) -> list[dict[str, Any]]:
         and (end is None or order.created_ms <= end)
     ]
     return [
-        order_query(order) for order in _page(_visible(desk, call, orders), params, {"orderId", "startTime"})
+        order_query(order)
+        for order in page(all_visible(desk, call, orders), params, {"orderId", "startTime"})
     ]
 
 
@@ -144,7 +153,7 @@ def my_trades(desk: Desk, call: Call) -> list[dict[str, Any]]:
     if used not in MY_TRADES_COMBINATIONS:
         raise ExchangeError(-1128, "Combination of optional parameters invalid.")
     from_id, order_id = params.integer("fromId"), params.integer("orderId")
-    start, end = _time_span(params)
+    start, end = find_span(params)
     trades = [
         trade
         for trade in desk.exchange.records.trades_of(call.account.account_id, symbol)
@@ -153,7 +162,7 @@ def my_trades(desk: Desk, call: Call) -> list[dict[str, Any]]:
         and (start is None or trade.time_ms >= start)
         and (end is None or trade.time_ms <= end)
     ]
-    return [my_trade(trade) for trade in _page(trades, params, {"fromId", "orderId", "startTime"})]
+    return [my_trade(trade) for trade in page(trades, params, {"fromId", "orderId", "startTime"})]
 
 
 def account(desk: Desk, call: Call) -> dict[str, Any]:
@@ -161,72 +170,26 @@ def account(desk: Desk, call: Call) -> dict[str, Any]:
 
 
 def account_commission(desk: Desk, call: Call) -> dict[str, Any]:
-    return commission_json(desk.instrument(call.params.required("symbol")).symbol)
+    return commission_json(desk.instrument(call.params.required("symbol")).symbol, call.account)
+
+
+def my_filters(desk: Desk, call: Call) -> dict[str, Any]:
+    """GET myFilters: what binds this account on a symbol."""
+    instrument = desk.instrument(call.params.required("symbol"))
+    rules = desk.exchange.rules
+    return {
+        "exchangeFilters": rules.filters_json(),
+        "symbolFilters": filters_json(instrument),
+        "assetFilters": rules.assets_json((instrument.base_asset, instrument.quote_asset)),
+    }
 
 
 def order_rate_limits(desk: Desk, call: Call) -> list[dict[str, Any]]:
     return order_limits_json(desk.limiter.order_counts(call.account.account_id, call.now_ms))
 
 
-def random_client_id() -> str:
-    """What the exchange gives an order or cancel request that came without an id."""
-    return secrets.token_hex(11)
-
-
-def parse_order(desk: Desk, params: Params) -> OrderRequest:
-    """A new order's parameters, as its type demands them (binance.md §2.4)."""
-    symbol = desk.instrument(params.required("symbol")).symbol
-    params.required("side")
-    params.required("type")
-    side = params.choice("side", Side, -1117, "Invalid side.")
-    order_type = params.choice("type", OrderType, -1116, "Invalid orderType.")
-    time_in_force = params.choice("timeInForce", TimeInForce, -1115, "Invalid timeInForce.")
-    prevention = params.choice(
-        "selfTradePreventionMode",
-        SelfTradePrevention,
-        -1013,
-        "This symbol does not allow the specified self-trade prevention mode.",
-    )
-    assert side is not None and order_type is not None
-    if order_type is OrderType.LIMIT and time_in_force is None:
-        raise missing_parameter("timeInForce")
-    if order_type is not OrderType.LIMIT and time_in_force is not None:
-        raise unneeded_parameter("timeInForce")
-    for name in ("stopPrice", "trailingDelta", "icebergQty"):
-        if params.has(name):
-            raise unneeded_parameter(name)
-    return OrderRequest(
-        symbol=symbol,
-        side=side,
-        type=order_type,
-        client_order_id=params.client_id("newClientOrderId") or random_client_id(),
-        time_in_force=time_in_force or TimeInForce.GTC,
-        self_trade_prevention=prevention or SelfTradePrevention.EXPIRE_MAKER,
-        **(_market_size(params) if order_type is OrderType.MARKET else _limit_size(params)),
-    )
-
-
-def _market_size(params: Params) -> dict[str, Any]:
-    if params.has("price"):
-        raise unneeded_parameter("price")
-    if params.has("quantity") and params.has("quoteOrderQty"):
-        raise ExchangeError(-1128, "Combination of optional parameters invalid.")
-    quantity, quote = params.decimal("quantity"), params.decimal("quoteOrderQty")
-    if quantity is None and quote is None:
-        raise ExchangeError(
-            -1102, "Param 'quantity' or 'quoteOrderQty' must be sent, but both were empty/null!"
-        )
-    return {"quantity": quantity, "quote_quantity": quote}
-
-
-def _limit_size(params: Params) -> dict[str, Any]:
-    if params.has("quoteOrderQty"):
-        raise unneeded_parameter("quoteOrderQty")
-    return {"quantity": params.required_decimal("quantity"), "price": params.required_decimal("price")}
-
-
-def _response_shape(order_type: OrderType, params: Params) -> str:
-    default = "ACK" if order_type is OrderType.LIMIT_MAKER else "FULL"
+def response_shape(default: str, params: Params) -> str:
+    """newOrderRespType, or the default."""
     shape = params.text("newOrderRespType") or default
     if shape not in ("ACK", "RESULT", "FULL"):
         raise ExchangeError(-1122, "Invalid newOrderRespType.")
@@ -255,7 +218,8 @@ def _find_order(desk: Desk, call: Call, absent: Callable[[], ExchangeError]) -> 
     return order
 
 
-def _time_span(params: Params) -> tuple[int | None, int | None]:
+def find_span(params: Params) -> tuple[int | None, int | None]:
+    """startTime and endTime, at most 24 h apart."""
     start, end = params.integer("startTime"), params.integer("endTime")
     if start is not None and end is not None:
         if end - start > DAY_MS:
@@ -265,18 +229,19 @@ def _time_span(params: Params) -> tuple[int | None, int | None]:
     return start, end
 
 
-def _page(rows: list[Any], params: Params, from_oldest: set[str]) -> list[Any]:
+def page(rows: list[Any], params: Params, from_oldest: set[str]) -> list[Any]:
     """Ascending; the oldest ones when a beginning was named, else the latest."""
     limit = params.limit(LIST_DEFAULT, LIST_MAX)
     return rows[:limit] if params.names() & from_oldest else rows[-limit:]
 
 
-def _visible(desk: Desk, call: Call, orders: list[Order]) -> list[Order]:
-    """The orders that the fault not_found_lag leaves; it counts as fired when it hides at least one."""
-    fault = desk.faults.armed(FaultKind.NOT_FOUND_LAG, call.method, call.path)
+def all_visible(desk: Desk, call: Call, rows: list[Row]) -> list[Row]:
+    """What the fault not_found_lag leaves; it counts as fired when it hides at least one."""
+    symbol = call.params.text("symbol") or ""
+    fault = desk.faults.armed(FaultKind.NOT_FOUND_LAG, call.method, call.path, symbol)
     if fault is None:
-        return orders
-    visible = [order for order in orders if call.now_ms - order.created_ms >= fault.seconds * 1000]
-    if len(visible) < len(orders):
-        desk.faults.take(FaultKind.NOT_FOUND_LAG, call.method, call.path, call.now_ms)
+        return rows
+    visible = [row for row in rows if call.now_ms - row.created_ms >= fault.seconds * 1000]
+    if len(visible) < len(rows):
+        desk.faults.take(FaultKind.NOT_FOUND_LAG, call.method, call.path, call.now_ms, None, symbol)
     return visible

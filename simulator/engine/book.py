@@ -6,7 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from decimal import Decimal
 
-from simulator.decimals import UNITS_PER_ONE, from_units
+from simulator.decimals import UNITS_PER_ONE, ZERO, from_units
 from simulator.engine.contracts import Order, Side
 from simulator.engine.instruments import Instrument
 from simulator.market.path import stable_hash
@@ -92,19 +92,30 @@ class Liquidity:
 
 
 class Book:
-    """Both sides of a symbol. An account's order stands before the world's amount at the same price."""
+    """Both sides of a symbol. An account's order stands before the world's amount at the same price; the
+    hidden rest of an iceberg stands behind it."""
 
     def __init__(self, instrument: Instrument, seed: int) -> None:
         self.liquidity = Liquidity(instrument, seed)
-        # Keys sort best first, then by order id, which grows with time.
-        self._resting: dict[Side, list[tuple[Decimal, int]]] = {Side.BUY: [], Side.SELL: []}
+        # Keys sort best first, then by the time at which an order (or its present slice) came.
+        self._resting: dict[Side, list[tuple[Decimal, int, int]]] = {Side.BUY: [], Side.SELL: []}
         self._orders: dict[int, Order] = {}
+        self._priority = 0
         self.update_id = 0
 
     def __len__(self) -> int:
         return len(self._orders)
 
+    def __contains__(self, order: Order) -> bool:
+        return order.order_id in self._orders
+
     def add(self, order: Order) -> None:
+        """Put an order at the end of its price's queue, or back to the place that it had (a saved one)."""
+        self._priority = max(self._priority + 1, order.priority)
+        if not order.priority:
+            order.priority = self._priority
+        if order.iceberg_quantity and not order.slice_left:
+            order.slice_left = order.iceberg_quantity
         insort(self._resting[order.side], _key(order))
         self._orders[order.order_id] = order
 
@@ -115,36 +126,69 @@ class Book:
         del keys[index]
         del self._orders[order.order_id]
 
+    def after_fill(self, order: Order, quantity: Decimal) -> None:
+        """Take a filled order off, and send an iceberg whose slice is gone to the end of the queue."""
+        if not order.is_open or not order.remaining:
+            self.remove(order)
+        elif order.iceberg_quantity:
+            order.slice_left -= quantity
+            if not order.slice_left:
+                self.remove(order)
+                order.priority = 0
+                self.add(order)
+
     def resting(self, side: Side) -> Iterator[Order]:
         """Account orders of a side, best first. Copy before changing the book."""
-        return (self._orders[order_id] for _, order_id in self._resting[side])
+        return (self._orders[key[2]] for key in self._resting[side])
 
     def best_resting(self, side: Side) -> Order | None:
         keys = self._resting[side]
-        return self._orders[keys[0][1]] if keys else None
+        return self._orders[keys[0][2]] if keys else None
 
-    def makers(self, side: Side) -> Iterator[Order | Level]:
-        """Everything that can be matched on a side, in price-time order."""
+    def makers(self, side: Side) -> Iterator[tuple[Order | Level, Decimal]]:
+        """Everything that can be matched on a side with its amount, in price-time order; an iceberg comes
+        once for each of its slices."""
         orders = list(self.resting(side))
-        position = 0
+        levels = list(self.liquidity.levels(side))
         sign = -1 if side is Side.BUY else 1
-        for level in list(self.liquidity.levels(side)):
-            while position < len(orders) and orders[position].price * sign <= level.price * sign:
-                yield orders[position]
-                position += 1
-            yield level
-        yield from orders[position:]
+        at_order = at_level = 0
+        while at_order < len(orders) or at_level < len(levels):
+            if at_order == len(orders) or (
+                at_level < len(levels) and levels[at_level].price * sign < orders[at_order].price * sign
+            ):
+                yield levels[at_level], levels[at_level].quantity
+                at_level += 1
+                continue
+            price, first = orders[at_order].price, at_order
+            while at_order < len(orders) and orders[at_order].price == price:
+                yield orders[at_order], orders[at_order].visible
+                at_order += 1
+            if at_level < len(levels) and levels[at_level].price == price:
+                yield levels[at_level], levels[at_level].quantity
+                at_level += 1
+            yield from _hidden_slices(orders[first:at_order])
 
     def depth(self, side: Side, limit: int) -> list[tuple[Decimal, Decimal]]:
-        """Price and total amount per level, best first."""
+        """Price and visible amount per level, best first."""
         totals: dict[Decimal, Decimal] = {}
-        for maker in self.makers(side):
-            if maker.price not in totals and len(totals) == limit:
-                break
-            amount = maker.remaining if isinstance(maker, Order) else maker.quantity
-            totals[maker.price] = totals.get(maker.price, Decimal(0)) + amount
-        return list(totals.items())
+        sign = -1 if side is Side.BUY else 1
+        for order in self.resting(side):
+            totals[order.price] = totals.get(order.price, ZERO) + order.visible
+        for level in self.liquidity.levels(side)[:limit]:
+            totals[level.price] = totals.get(level.price, ZERO) + level.quantity
+        return sorted(totals.items(), key=lambda item: item[0] * sign)[:limit]
 
 
-def _key(order: Order) -> tuple[Decimal, int]:
-    return (-order.price if order.side is Side.BUY else order.price, order.order_id)
+def _hidden_slices(orders: list[Order]) -> Iterator[tuple[Order, Decimal]]:
+    """The slices of icebergs at one price that follow once the shown ones are gone, in turns."""
+    hidden = {order.order_id: order.remaining - order.visible for order in orders}
+    while any(hidden.values()):
+        for order in orders:
+            part = min(order.iceberg_quantity, hidden[order.order_id])
+            if part:
+                hidden[order.order_id] -= part
+                yield order, part
+
+
+def _key(order: Order) -> tuple[Decimal, int, int]:
+    return (-order.price if order.side is Side.BUY else order.price, order.priority, order.order_id)

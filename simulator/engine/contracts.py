@@ -22,6 +22,29 @@ class OrderType(StrEnum):
     LIMIT = "LIMIT"
     MARKET = "MARKET"
     LIMIT_MAKER = "LIMIT_MAKER"
+    STOP_LOSS = "STOP_LOSS"
+    STOP_LOSS_LIMIT = "STOP_LOSS_LIMIT"
+    TAKE_PROFIT = "TAKE_PROFIT"
+    TAKE_PROFIT_LIMIT = "TAKE_PROFIT_LIMIT"
+
+    @property
+    def is_stop(self) -> bool:
+        """Waits for its trigger; an "algo" order in the words of the filters."""
+        return self in STOP_TYPES
+
+    @property
+    def has_price(self) -> bool:
+        return self not in MARKET_TYPES
+
+    @property
+    def is_take_profit(self) -> bool:
+        return self in (OrderType.TAKE_PROFIT, OrderType.TAKE_PROFIT_LIMIT)
+
+
+STOP_TYPES = frozenset(
+    {OrderType.STOP_LOSS, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT, OrderType.TAKE_PROFIT_LIMIT}
+)
+MARKET_TYPES = frozenset({OrderType.MARKET, OrderType.STOP_LOSS, OrderType.TAKE_PROFIT})
 
 
 class TimeInForce(StrEnum):
@@ -32,6 +55,7 @@ class TimeInForce(StrEnum):
 
 class OrderStatus(StrEnum):
     NEW = "NEW"
+    PENDING_NEW = "PENDING_NEW"
     PARTIALLY_FILLED = "PARTIALLY_FILLED"
     FILLED = "FILLED"
     CANCELED = "CANCELED"
@@ -40,13 +64,14 @@ class OrderStatus(StrEnum):
     EXPIRED_IN_MATCH = "EXPIRED_IN_MATCH"
 
 
-OPEN_STATUSES = frozenset({OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED})
+OPEN_STATUSES = frozenset({OrderStatus.NEW, OrderStatus.PENDING_NEW, OrderStatus.PARTIALLY_FILLED})
 
 
 class SelfTradePrevention(StrEnum):
     EXPIRE_TAKER = "EXPIRE_TAKER"
     EXPIRE_MAKER = "EXPIRE_MAKER"
     EXPIRE_BOTH = "EXPIRE_BOTH"
+    DECREMENT = "DECREMENT"
 
 
 class Execution(StrEnum):
@@ -65,6 +90,34 @@ class ExpiryReason(StrEnum):
     UNFILLED_IOC = "UNFILLED_IOC_QUANTITY_EXPIRED"
     UNFILLED_FOK = "UNFILLED_FOK_ORDER_EXPIRED"
     INSUFFICIENT_LIQUIDITY = "INSUFFICIENT_LIQUIDITY"
+    REJECTED = "REJECTED"
+    OCO_TRIGGER = "OCO_TRIGGER"
+    OTO_PHASE_ONE_EXPIRED = "OTO_PHASE_ONE_EXPIRED"
+    EXCHANGE_CANCELED = "EXCHANGE_CANCELED"
+
+
+class ListKind(StrEnum):
+    """What sort of order list it is; on the wire there are only the contingency types OCO and OTO."""
+
+    OCO = "OCO"
+    OTO = "OTO"
+    OTOCO = "OTOCO"
+    OPO = "OPO"
+    OPOCO = "OPOCO"
+
+    @property
+    def contingency(self) -> str:
+        return "OCO" if self is ListKind.OCO else "OTO"
+
+    @property
+    def has_pair(self) -> bool:
+        """Two of its legs exclude each other."""
+        return self in (ListKind.OCO, ListKind.OTOCO, ListKind.OPOCO)
+
+    @property
+    def pays_onward(self) -> bool:
+        """The pending legs sell what the working leg bought."""
+        return self in (ListKind.OPO, ListKind.OPOCO)
 
 
 @dataclass(slots=True, frozen=True)
@@ -80,11 +133,34 @@ class OrderRequest:
     quote_quantity: Decimal | None = None
     price: Decimal = ZERO
     self_trade_prevention: SelfTradePrevention = SelfTradePrevention.EXPIRE_MAKER
+    stop_price: Decimal = ZERO
+    trailing_delta: int = 0
+    iceberg_quantity: Decimal = ZERO
+    strategy_id: int | None = None
+    strategy_type: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class ListRequest:
+    """A new order list: the working leg first (none of an OCO), then the one or two contingent legs.
+
+    The pending legs of OPO and OPOCO have no quantity.
+    """
+
+    kind: ListKind
+    symbol: str
+    client_order_id: str
+    legs: tuple[OrderRequest, ...]
 
 
 @dataclass(slots=True)
 class Order:
-    """An accepted order. `locked` is what it still holds of `locked_asset` in its owner's locked balance."""
+    """An accepted order. `locked` is what it still holds of `locked_asset` in its owner's locked balance.
+
+    `is_working` is false until a stop has triggered or a pending leg was placed; `working_ms` is then -1.
+    `trail_price` is the extreme that a trailing stop has seen, 0 before it follows. `slice_left` is what an
+    iceberg still shows, `priority` its place in the queue of its price.
+    """
 
     symbol: str
     order_id: int
@@ -106,14 +182,58 @@ class Order:
     executed_quote: Decimal = ZERO
     status: OrderStatus = OrderStatus.NEW
     expiry_reason: ExpiryReason | None = None
+    reject_reason: str = "NONE"
+    is_working: bool = True
+    list_id: int = -1
+    stop_price: Decimal = ZERO
+    trailing_delta: int = 0
+    trailing_ms: int = -1
+    trail_price: Decimal = ZERO
+    iceberg_quantity: Decimal = ZERO
+    slice_left: Decimal = ZERO
+    priority: int = 0
+    prevented: Decimal = ZERO
+    prevented_match_id: int = -1
+    strategy_id: int | None = None
+    strategy_type: int | None = None
 
     @property
     def remaining(self) -> Decimal:
-        return self.quantity - self.executed
+        return self.quantity - self.executed - self.prevented
+
+    @property
+    def visible(self) -> Decimal:
+        """What the book shows of it."""
+        return min(self.slice_left, self.remaining) if self.iceberg_quantity else self.remaining
 
     @property
     def is_open(self) -> bool:
         return self.status in OPEN_STATUSES
+
+    @property
+    def triggers_above(self) -> bool:
+        """A stop that waits for the price to rise: STOP_LOSS BUY and TAKE_PROFIT SELL (binance.md §2.4)."""
+        return (self.side is Side.BUY) != self.type.is_take_profit
+
+
+@dataclass(slots=True)
+class OrderList:
+    """Orders that depend on each other. `working_id` is the first leg of an OTO kind, -1 in an OCO.
+
+    `is_active`: the contingent legs have been placed (always true for an OCO).
+    """
+
+    list_id: int
+    account_id: int
+    symbol: str
+    kind: ListKind
+    client_order_id: str
+    order_ids: list[int]
+    created_ms: int
+    updated_ms: int
+    working_id: int = -1
+    is_active: bool = False
+    is_done: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -132,6 +252,13 @@ class Trade:
     commission_asset: str
     time_ms: int
     is_maker: bool
+    list_id: int = -1
+
+
+class KeyType(StrEnum):
+    HMAC = "HMAC"
+    RSA = "RSA"
+    ED25519 = "ED25519"
 
 
 @dataclass(slots=True)
@@ -142,7 +269,11 @@ class Balance:
 
 @dataclass(slots=True)
 class Account:
-    """One client. The secret lives in the state file of a simulator and opens nothing else."""
+    """One client. The secret lives in the state file of a simulator and opens nothing else.
+
+    `secret_key` is the PEM text of the public key for RSA and ED25519 keys. `pays_in_bnb` takes commission in
+    BNB, at a discount, as long as the account has some.
+    """
 
     account_id: int
     api_key: str
@@ -150,6 +281,8 @@ class Account:
     created_ms: int
     updated_ms: int
     balances: dict[str, Balance] = field(default_factory=dict)
+    key_type: KeyType = KeyType.HMAC
+    pays_in_bnb: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -184,7 +317,17 @@ class DepositEvent:
     time_ms: int
 
 
-AccountEvent = OrderEvent | PositionEvent | DepositEvent
+@dataclass(slots=True, frozen=True)
+class ListEvent:
+    """A listStatus: `status` is EXEC_STARTED or ALL_DONE; `orders` are (orderId, clientOrderId)."""
+
+    account_id: int
+    order_list: OrderList
+    orders: tuple[tuple[int, str], ...]
+    time_ms: int
+
+
+AccountEvent = OrderEvent | PositionEvent | DepositEvent | ListEvent
 
 
 @dataclass(slots=True, frozen=True)
@@ -192,4 +335,13 @@ class Placement:
     """What a place command did: the order afterwards and its fills in order."""
 
     order: Order
+    trades: list[Trade]
+
+
+@dataclass(slots=True, frozen=True)
+class ListPlacement:
+    """What a list command did: the list, copies of its legs, and their fills."""
+
+    order_list: OrderList
+    orders: list[Order]
     trades: list[Trade]

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ExchangeError(Exception):
-    """A refusal that a client sees as {"code", "msg"} with the HTTP status."""
+    """A refusal that a client sees as {"code", "msg"}, some with `data`, and the HTTP status."""
 
-    def __init__(self, code: int, message: str, status: int = 400, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self,
+        code: int,
+        message: str,
+        status: int = 400,
+        retry_after_s: int | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(f"{code} {message}")
         self.code = code
         self.message = message
         self.status = status
         self.retry_after_s = retry_after_s
+        self.data = data
+
+    def body(self) -> dict[str, Any]:
+        """The JSON of the refusal."""
+        body: dict[str, Any] = {"code": self.code, "msg": self.message}
+        return body if self.data is None else body | {"data": self.data}
 
 
 class ConservationError(AssertionError):

@@ -3,58 +3,94 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 from simulator.decimals import ZERO, from_units
-from simulator.engine.book import Book, Level
+from simulator.engine.account_filters import ExchangeRules, check_account
+from simulator.engine.book import Book
 from simulator.engine.contracts import (
     Account,
     AccountEvent,
     DepositEvent,
     Execution,
-    ExpiryReason,
+    KeyType,
+    ListPlacement,
+    ListRequest,
     Order,
+    OrderList,
     OrderRequest,
     OrderStatus,
     OrderType,
     Placement,
-    Side,
-    TimeInForce,
-    Trade,
 )
 from simulator.engine.errors import (
     ConservationError,
-    account_filter_failure,
+    ExchangeError,
     cancel_rejected,
     insufficient_balance,
     rejected,
 )
 from simulator.engine.filters import check_static
-from simulator.engine.instruments import Instrument
+from simulator.engine.floor import Floor
+from simulator.engine.instruments import STATUSES, TRADING, Instrument, changed
 from simulator.engine.ledger import House, Ledger
-from simulator.engine.matching import Plan, plan_match
+from simulator.engine.lists import WOULD_TAKE, WOULD_TRIGGER, ListDesk
+from simulator.engine.matching import Plan, Taker
 from simulator.engine.records import Records
 from simulator.engine.settlement import Changes, Settlement
+from simulator.engine.triggers import would_trigger
+from simulator.faults import FaultBook
 from simulator.market.tape import CandleClosed, SymbolTape, Tick
+
+CLOSED = "Market is closed."
 
 
 class Exchange:
-    """All symbols and accounts. Single-threaded; every method that changes something takes `now_ms`."""
+    """All symbols and accounts. Single-threaded; every method that changes something takes `now_ms`.
 
-    def __init__(self, instruments: list[Instrument], tapes: dict[str, SymbolTape], seed: int) -> None:
+    `faults` are asked for what happens inside of matching (simulator.faults); the exchange has its own, empty
+    book when none is given.
+    """
+
+    def __init__(
+        self,
+        instruments: list[Instrument],
+        tapes: dict[str, SymbolTape],
+        seed: int,
+        faults: FaultBook | None = None,
+    ) -> None:
         self.instruments = {instrument.symbol: instrument for instrument in instruments}
         self.tapes = tapes
+        self.rules = ExchangeRules()
+        self.faults = faults or FaultBook()
         self.ledger = Ledger()
         self.records = Records()
         self.books = {symbol: Book(instrument, seed) for symbol, instrument in self.instruments.items()}
         self.account_ids: dict[str, int] = {}
-        self.changed_books: set[str] = set()
-        self._settlement = Settlement(self.instruments, self.ledger, self.records)
+        last_prices = {symbol: from_units(tape.last_price) for symbol, tape in tapes.items()}
+        self._settlement = Settlement(self.instruments, self.ledger, self.records, last_prices.get)
+        self._floor = Floor(self.instruments, self.books, last_prices, self._settlement, self.faults)
+        self._lists = ListDesk(self.instruments, self._floor, self._settlement, self.records, self.faults)
+
+    @property
+    def changed_books(self) -> set[str]:
+        """Symbols whose book has changed since this set was last cleared."""
+        return self._floor.changed_books
 
     # --- accounts ---------------------------------------------------------------------------------------
 
-    def open_account(self, api_key: str, secret_key: str, now_ms: int) -> Account:
+    def open_account(
+        self,
+        api_key: str,
+        secret_key: str,
+        now_ms: int,
+        key_type: KeyType = KeyType.HMAC,
+        pays_in_bnb: bool = False,
+    ) -> Account:
         account = Account(self.records.next_id("account"), api_key, secret_key, now_ms, now_ms)
+        account.key_type, account.pays_in_bnb = key_type, pays_in_bnb
         self.ledger.accounts[account.account_id] = account
         self.account_ids[api_key] = account.account_id
         self._settlement.changes.accounts.add(account.account_id)
@@ -66,10 +102,10 @@ class Exchange:
         self.account_ids[account.api_key] = account.account_id
 
     def restore_order(self, order: Order) -> None:
-        """Put a saved order back; an open one rests on the book again."""
+        """Put a saved order back; an open one rests on the book, or waits, again."""
         self.records.add(order)
         if order.is_open:
-            self.books[order.symbol].add(order)
+            self._floor.restore(order)
 
     def deposit(self, account_id: int, asset: str, amount: Decimal, now_ms: int) -> None:
         """Bring money from outside, or take it there (negative). Raises -2010 when it is not free."""
@@ -85,43 +121,61 @@ class Exchange:
     def check(self, request: OrderRequest) -> None:
         """The checks that need neither book nor balance (order/test stops here)."""
         instrument = self.instruments[request.symbol]
-        if instrument.status != "TRADING":
-            raise rejected("Market is closed.")
+        if instrument.status != TRADING:
+            raise rejected(CLOSED)
         average = from_units(self.tapes[request.symbol].average_price(instrument.average_price_minutes))
         check_static(request, instrument, average)
 
     def place(self, account_id: int, request: OrderRequest, now_ms: int) -> Placement:
-        """Accept an order, match it, and rest or expire what is left. Raises ExchangeError, changing nothing."""
+        """Accept an order, match it, and rest, keep or expire what is left. Raises ExchangeError, changing
+        nothing."""
         self.check(request)
-        instrument = self.instruments[request.symbol]
-        if self.records.open_with_client_id(account_id, request.client_order_id) is not None:
-            raise rejected("Duplicate order sent.")
-        if len(self.records.open_orders(account_id, request.symbol)) >= instrument.max_open_orders:
-            raise account_filter_failure("MAX_NUM_ORDERS")
-        plan = plan_match(request, account_id, instrument, self.books[request.symbol])
-        if request.type is OrderType.LIMIT_MAKER and (
-            plan.fills or plan.expired_makers or plan.taker_expires
-        ):
-            raise rejected("Order would immediately match and take.")
-        unfillable = request.time_in_force is TimeInForce.FOK and plan.quantity != request.quantity
+        self._check_new(account_id, [request], is_list=False)
+        if request.type.is_stop:
+            if would_trigger(request, self._floor.last_prices[request.symbol]):
+                raise rejected(WOULD_TRIGGER)
+            order = self._settlement.accept(account_id, request, Plan(), now_ms)
+            self._floor.wait(order, now_ms)
+            self._end_command(now_ms)
+            return Placement(copy(order), [])
+        plan = self._floor.plan(Taker.of_request(account_id, request), request.symbol)
+        if request.type is OrderType.LIMIT_MAKER and plan.touches_book:
+            raise rejected(WOULD_TAKE)
         order = self._settlement.accept(account_id, request, plan, now_ms)
-        if unfillable:
-            self._settlement.terminate(
-                order, OrderStatus.EXPIRED, Execution.EXPIRED, now_ms, ExpiryReason.UNFILLED_FOK
-            )
-            trades = []
-        else:
-            trades = self._carry_out(order, plan, now_ms)
-            self._settle_rest(order, plan, now_ms)
-        self._settlement.finish(now_ms)
-        return Placement(copy(order), trades)
+        trades = self._floor.execute(order, plan, now_ms)
+        answered = copy(order)
+        self._end_command(now_ms)
+        return Placement(answered, trades)
+
+    def check_list(self, request: ListRequest) -> None:
+        """The static checks of every leg."""
+        for leg in request.legs:
+            self.check(leg)
+
+    def place_list(self, account_id: int, request: ListRequest, now_ms: int) -> ListPlacement:
+        """Accept an order list. Raises ExchangeError, changing nothing."""
+        self.check_list(request)
+        self._check_new(account_id, request.legs, is_list=True)
+        if any(
+            order_list.client_order_id == request.client_order_id
+            for order_list in self.records.open_lists(account_id)
+        ):
+            raise rejected("Duplicate order sent.")
+        placement = self._lists.place(account_id, request, now_ms)
+        self._end_command(now_ms)
+        return placement
 
     def cancel(self, order: Order, cancel_client_order_id: str, now_ms: int) -> Order:
-        """Take an open order off the book. Raises -2011 when it is not open."""
+        """Take an open order off the book, together with its list while that is open. Raises -2011 when it
+        is not open."""
         if not order.is_open:
             raise cancel_rejected()
-        self.books[order.symbol].remove(order)
-        self._note_book_change(order.symbol)
+        order_list = self.records.lists.get(order.list_id)
+        if order_list is not None and not order_list.is_done:
+            self.cancel_list(order_list, cancel_client_order_id, now_ms)
+            return copy(order)
+        self._check_cancel(order.symbol)
+        self._floor.withdraw(order)
         self._settlement.terminate(
             order,
             OrderStatus.CANCELED,
@@ -129,8 +183,56 @@ class Exchange:
             now_ms,
             cancel_client_order_id=cancel_client_order_id,
         )
-        self._settlement.finish(now_ms)
+        self._end_command(now_ms)
         return copy(order)
+
+    def cancel_list(self, order_list: OrderList, cancel_client_order_id: str, now_ms: int) -> None:
+        """Cancel an order list whole. Raises -2011 when it is done."""
+        if order_list.is_done:
+            raise cancel_rejected()
+        self._check_cancel(order_list.symbol)
+        self._lists.cancel(order_list, cancel_client_order_id, now_ms)
+        self._end_command(now_ms)
+
+    def _check_cancel(self, symbol: str) -> None:
+        # Whether a halted symbol takes cancels is not documented; only CANCEL_ONLY says so. The stricter reading.
+        if self.instruments[symbol].status not in (TRADING, "CANCEL_ONLY"):
+            raise ExchangeError(-2011, CLOSED)
+
+    def _check_new(
+        self, account_id: int, requests: list[OrderRequest] | tuple[OrderRequest, ...], *, is_list: bool
+    ) -> None:
+        """What an account's open orders forbid."""
+        ids = [request.client_order_id for request in requests]
+        known = [
+            client_id
+            for client_id in ids
+            if self.records.open_with_client_id(account_id, client_id) is not None
+        ]
+        if known or len(set(ids)) < len(ids):
+            raise rejected("Duplicate order sent.")
+        instrument = self.instruments[requests[0].symbol]
+        check_account(account_id, requests, is_list, instrument, self.rules, self.records, self.ledger)
+
+    def _end_command(self, now_ms: int) -> None:
+        self._lists.follow_up(now_ms)
+        self._settlement.finish(now_ms)
+
+    # --- rules ------------------------------------------------------------------------------------------
+
+    def set_status(self, symbol: str, status: str) -> None:
+        """HALT, BREAK, CANCEL_ONLY, ... : the symbol takes no orders and nothing is filled until TRADING."""
+        if status not in STATUSES:
+            raise ValueError(f"status must be one of {', '.join(STATUSES)}")
+        self.instruments[symbol] = replace(self.instruments[symbol], status=status)
+
+    def change_filters(self, symbol: str, values: dict[str, Any]) -> None:
+        """Other filters from now on; orders that are open stay. Raises ValueError."""
+        self.instruments[symbol] = changed(self.instruments[symbol], values)
+
+    def set_pays_in_bnb(self, account_id: int, pays_in_bnb: bool) -> None:
+        self.ledger.accounts[account_id].pays_in_bnb = pays_in_bnb
+        self._settlement.changes.accounts.add(account_id)
 
     # --- market -----------------------------------------------------------------------------------------
 
@@ -152,25 +254,9 @@ class Exchange:
         return done
 
     def apply_tick(self, tick: Tick, now_ms: int) -> None:
-        """New liquidity around a tick; resting orders that it reaches are filled at their own price.
-
-        First the tick's own volume hits orders at its price or better, then the new quotes do, each up to
-        the amount that is there.
-        """
-        book = self.books[tick.symbol]
-        book.liquidity.requote(tick)
-        self._note_book_change(tick.symbol)
-        if not len(book):
-            return
-        price, flow = from_units(tick.price), from_units(tick.quantity)
-        maker_side = Side.BUY if tick.buyer_is_maker else Side.SELL
-        while flow and (order := _crossing(book, maker_side, price)) is not None:
-            quantity = min(flow, order.remaining)
-            flow -= quantity
-            self._fill_resting(order, quantity, now_ms)
-        for side in Side:
-            self._cross_with_liquidity(book, side, now_ms)
-        self._settlement.finish(now_ms)
+        """New quotes around a tick, and everything that they fill, trigger and bring about."""
+        self._floor.apply_tick(tick, now_ms)
+        self._end_command(now_ms)
 
     # --- out --------------------------------------------------------------------------------------------
 
@@ -199,78 +285,3 @@ class Exchange:
                     raise ConservationError(
                         f"account {account.account_id}: {balance.locked} {asset} locked, orders need {expected}"
                     )
-
-    # --- inside -----------------------------------------------------------------------------------------
-
-    def _carry_out(self, order: Order, plan: Plan, now_ms: int) -> list[Trade]:
-        book = self.books[order.symbol]
-        for maker in plan.expired_makers:
-            book.remove(maker)
-            self._settlement.terminate(
-                maker, OrderStatus.EXPIRED_IN_MATCH, Execution.TRADE_PREVENTION, now_ms
-            )
-        trades = []
-        for fill in plan.fills:
-            trade_id = self.records.next_id(f"trade:{order.symbol}")
-            price = fill.maker.price
-            counterparty = fill.maker.account_id if isinstance(fill.maker, Order) else House.MARKET
-            self._settlement.swap(order, counterparty, price, fill.quantity)
-            if isinstance(fill.maker, Level):
-                book.liquidity.take(order.side.opposite, fill.maker, fill.quantity)
-            else:
-                self._settlement.book_fill(fill.maker, price, fill.quantity, trade_id, True, now_ms)
-                if not fill.maker.is_open:
-                    book.remove(fill.maker)
-            trades.append(self._settlement.book_fill(order, price, fill.quantity, trade_id, False, now_ms))
-        if plan.fills or plan.expired_makers:
-            self._note_book_change(order.symbol)
-        return trades
-
-    def _settle_rest(self, order: Order, plan: Plan, now_ms: int) -> None:
-        """Decide on what is left after matching: nothing, rest on the book, or expire."""
-        if order.status is OrderStatus.FILLED:
-            return
-        if plan.taker_expires:
-            self._settlement.terminate(
-                order, OrderStatus.EXPIRED_IN_MATCH, Execution.TRADE_PREVENTION, now_ms
-            )
-        elif order.type is OrderType.MARKET:
-            reason = ExpiryReason.INSUFFICIENT_LIQUIDITY
-            self._settlement.terminate(order, OrderStatus.EXPIRED, Execution.EXPIRED, now_ms, reason)
-        elif order.time_in_force is TimeInForce.IOC:
-            self._settlement.terminate(
-                order, OrderStatus.EXPIRED, Execution.EXPIRED, now_ms, ExpiryReason.UNFILLED_IOC
-            )
-        else:
-            self.books[order.symbol].add(order)
-            self._note_book_change(order.symbol)
-
-    def _cross_with_liquidity(self, book: Book, side: Side, now_ms: int) -> None:
-        """Fill resting orders of `side` that the world's quotes on the other side have reached."""
-        while levels := book.liquidity.levels(side.opposite):
-            order = _crossing(book, side, levels[0].price)
-            if order is None:
-                return
-            quantity = min(levels[0].quantity, order.remaining)
-            book.liquidity.take(side.opposite, levels[0], quantity)
-            self._fill_resting(order, quantity, now_ms)
-
-    def _fill_resting(self, order: Order, quantity: Decimal, now_ms: int) -> None:
-        self._settlement.swap(order, House.MARKET, order.price, quantity)
-        trade_id = self.records.next_id(f"trade:{order.symbol}")
-        self._settlement.book_fill(order, order.price, quantity, trade_id, True, now_ms)
-        if not order.is_open:
-            self.books[order.symbol].remove(order)
-
-    def _note_book_change(self, symbol: str) -> None:
-        self.books[symbol].update_id += 1
-        self.changed_books.add(symbol)
-
-
-def _crossing(book: Book, side: Side, price: Decimal) -> Order | None:
-    """The best resting order of `side` that a trade at `price` reaches."""
-    order = book.best_resting(side)
-    if order is None:
-        return None
-    reached = order.price >= price if side is Side.BUY else order.price <= price
-    return order if reached else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from simulator.decimals import ZERO, decimals_of
-from simulator.engine.contracts import OrderRequest, OrderType
+from simulator.engine.contracts import OrderRequest
 from simulator.engine.errors import ExchangeError, filter_failure, too_precise
 from simulator.engine.instruments import Instrument
 
@@ -18,35 +18,67 @@ def check_static(request: OrderRequest, instrument: Instrument, average_price: D
     `average_price` is the volume-weighted price over the symbol's avgPriceMins, the reference of
     PERCENT_PRICE_BY_SIDE and of NOTIONAL for MARKET orders.
     """
-    for name, value in (("quantity", request.quantity), ("quoteOrderQty", request.quote_quantity)):
+    for name, value in (
+        ("quantity", request.quantity),
+        ("quoteOrderQty", request.quote_quantity),
+        ("icebergQty", request.iceberg_quantity or None),
+    ):
         if value is not None:
             if decimals_of(value) > ASSET_DECIMALS:
                 raise too_precise(name)
             if value <= ZERO:
                 raise ExchangeError(
-                    -1013, "Invalid quantity." if name == "quantity" else "Invalid quote order quantity."
+                    -1013, "Invalid quote order quantity." if name == "quoteOrderQty" else "Invalid quantity."
                 )
-    if request.type is not OrderType.MARKET:
-        _check_price(request, instrument, average_price)
+    if request.type.has_price:
+        _check_price("price", request.price, instrument)
+        _check_distance(request, instrument, average_price)
+    if request.stop_price:
+        _check_price("stopPrice", request.stop_price, instrument)
+    _check_trailing(request, instrument)
     if request.quantity is not None:
         _check_lot(request.quantity, instrument)
-        if request.type is OrderType.MARKET and request.quantity > instrument.market_max_quantity:
+        if not request.type.has_price and request.quantity > instrument.market_max_quantity:
             raise filter_failure("MARKET_LOT_SIZE")
+        _check_iceberg(request.iceberg_quantity, request.quantity, instrument)
     _check_notional(request, instrument, average_price)
 
 
-def _check_price(request: OrderRequest, instrument: Instrument, average_price: Decimal) -> None:
-    price = request.price
+def _check_price(name: str, price: Decimal, instrument: Instrument) -> None:
     if decimals_of(price) > ASSET_DECIMALS:
-        raise too_precise("price")
+        raise too_precise(name)
     if price <= ZERO:
-        raise ExchangeError(-1013, "Invalid price.")
+        raise ExchangeError(-1013, "Invalid price." if name == "price" else "Stop price must be positive.")
     if not instrument.min_price <= price <= instrument.max_price or price % instrument.tick_size:
         raise filter_failure("PRICE_FILTER")
+
+
+def _check_distance(request: OrderRequest, instrument: Instrument, average_price: Decimal) -> None:
     low = average_price * instrument.price_multiplier_down
     high = average_price * instrument.price_multiplier_up
-    if not low <= price <= high:
+    if not low <= request.price <= high:
         raise filter_failure("PERCENT_PRICE_BY_SIDE")
+    up, down = instrument.percent_price_up, instrument.percent_price_down
+    if (
+        up is not None
+        and down is not None
+        and not average_price * down <= request.price <= average_price * up
+    ):
+        raise filter_failure("PERCENT_PRICE")
+
+
+def _check_trailing(request: OrderRequest, instrument: Instrument) -> None:
+    delta = request.trailing_delta
+    if delta and not instrument.trailing_delta_min <= delta <= instrument.trailing_delta_max:
+        raise filter_failure("TRAILING_DELTA")
+
+
+def _check_iceberg(part: Decimal, quantity: Decimal, instrument: Instrument) -> None:
+    if not part:
+        return
+    _check_lot(part, instrument)
+    if -(-quantity // part) > instrument.max_iceberg_parts:
+        raise filter_failure("ICEBERG_PARTS")
 
 
 def _check_lot(quantity: Decimal, instrument: Instrument) -> None:
@@ -57,12 +89,14 @@ def _check_lot(quantity: Decimal, instrument: Instrument) -> None:
 
 
 def _check_notional(request: OrderRequest, instrument: Instrument, average_price: Decimal) -> None:
-    is_market = request.type is OrderType.MARKET
     if request.quote_quantity is not None:
         notional = request.quote_quantity
+    elif request.quantity is None:
+        # A pending leg that sells what its working leg will have bought.
+        return
     else:
-        assert request.quantity is not None
-        notional = request.quantity * (average_price if is_market else request.price)
-    # applyMinToMarket is true, applyMaxToMarket false, as on live BTCUSDT.
-    if notional < instrument.min_notional or (not is_market and notional > instrument.max_notional):
+        notional = request.quantity * (request.price if request.type.has_price else average_price)
+    # applyMinToMarket is true, applyMaxToMarket false, as on live BTCUSDT. Stops without a limit become
+    # market orders and are checked like them.
+    if notional < instrument.min_notional or (request.type.has_price and notional > instrument.max_notional):
         raise filter_failure("NOTIONAL")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from simulator.decimals import decimals_of, money_text
 from simulator.engine.contracts import OrderType, SelfTradePrevention
 
+TRADING = "TRADING"
+STATUSES = (TRADING, "END_OF_DAY", "HALT", "BREAK", "CANCEL_ONLY")
 QUOTE_ASSETS = (
     "USDT",
     "USDC",
@@ -48,7 +51,15 @@ class Instrument:
     price_multiplier_down: Decimal = Decimal("0.5")
     average_price_minutes: int = 5
     max_open_orders: int = 200
-    status: str = "TRADING"
+    max_algo_orders: int = 5
+    max_order_lists: int = 20
+    max_iceberg_parts: int = 100
+    max_position: Decimal | None = None
+    percent_price_up: Decimal | None = None
+    percent_price_down: Decimal | None = None
+    trailing_delta_min: int = 10
+    trailing_delta_max: int = 2_000
+    status: str = TRADING
 
     def __post_init__(self) -> None:
         # price * quantity then has at most eight decimals, so settlement never rounds.
@@ -169,11 +180,70 @@ def filters_json(instrument: Instrument) -> list[dict[str, Any]]:
             "avgPriceMins": minutes,
         },
         {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": instrument.max_open_orders},
+        {"filterType": "ICEBERG_PARTS", "limit": instrument.max_iceberg_parts},
+        {
+            "filterType": "TRAILING_DELTA",
+            "minTrailingAboveDelta": instrument.trailing_delta_min,
+            "maxTrailingAboveDelta": instrument.trailing_delta_max,
+            "minTrailingBelowDelta": instrument.trailing_delta_min,
+            "maxTrailingBelowDelta": instrument.trailing_delta_max,
+        },
+        {"filterType": "MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": instrument.max_algo_orders},
+        {"filterType": "MAX_NUM_ORDER_LISTS", "maxNumOrderLists": instrument.max_order_lists},
+        *_filters_that_may_be_off(instrument),
     ]
 
 
+def _filters_that_may_be_off(instrument: Instrument) -> list[dict[str, Any]]:
+    filters: list[dict[str, Any]] = []
+    if instrument.max_position is not None:
+        filters.append({"filterType": "MAX_POSITION", "maxPosition": money_text(instrument.max_position)})
+    if instrument.percent_price_up is not None and instrument.percent_price_down is not None:
+        filters.append(
+            {
+                "filterType": "PERCENT_PRICE",
+                "multiplierUp": f"{instrument.percent_price_up:f}",
+                "multiplierDown": f"{instrument.percent_price_down:f}",
+                "avgPriceMins": instrument.average_price_minutes,
+            }
+        )
+    return filters
+
+
+def changed(instrument: Instrument, values: dict[str, Any]) -> Instrument:
+    """The instrument with other filters, e.g. {"tick_size": "0.1"}. Raises ValueError with a sentence.
+
+    Tick and step may only become coarser by a whole factor: resting orders and the tape keep their grid.
+    """
+    texts: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in _COUNT_FIELDS and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            texts[name] = value
+        elif name in _MONEY_FIELDS and isinstance(value, str) and _PLAIN_NUMBER.match(value):
+            texts[name] = Decimal(value)
+        else:
+            known = ", ".join(sorted(_COUNT_FIELDS | _MONEY_FIELDS))
+            raise ValueError(f"filter {name!r} cannot be {value!r}; known (numbers as text, counts): {known}")
+    for name in ("tick_size", "step_size"):
+        if name in texts and (not texts[name] or texts[name] % getattr(instrument, name)):
+            raise ValueError(f"{name} must be a whole multiple of {getattr(instrument, name)}")
+    return replace(instrument, **texts)
+
+
+_PLAIN_NUMBER = re.compile(r"^[0-9]{1,12}(\.[0-9]{1,8})?$")
+_COUNT_FIELDS = frozenset(
+    {"max_open_orders", "max_algo_orders", "max_order_lists", "max_iceberg_parts", "trailing_delta_min",
+     "trailing_delta_max", "average_price_minutes"}
+)  # fmt: skip
+_MONEY_FIELDS = frozenset(
+    {"tick_size", "step_size", "min_price", "max_price", "max_quantity", "market_max_quantity", "min_notional",
+     "max_notional", "price_multiplier_up", "price_multiplier_down", "max_position", "percent_price_up",
+     "percent_price_down"}
+)  # fmt: skip
+
+
 def instrument_json(instrument: Instrument) -> dict[str, Any]:
-    """One entry of exchangeInfo `symbols`; what is not built yet is said to be not allowed."""
+    """One entry of exchangeInfo `symbols`; what is not built is said to be not allowed."""
     return {
         "symbol": instrument.symbol,
         "status": instrument.status,
@@ -184,14 +254,14 @@ def instrument_json(instrument: Instrument) -> dict[str, Any]:
         "quoteAssetPrecision": 8,
         "baseCommissionPrecision": 8,
         "quoteCommissionPrecision": 8,
-        "orderTypes": [OrderType.LIMIT, OrderType.LIMIT_MAKER, OrderType.MARKET],
-        "icebergAllowed": False,
-        "ocoAllowed": False,
-        "otoAllowed": False,
-        "opoAllowed": False,
+        "orderTypes": list(OrderType),
+        "icebergAllowed": True,
+        "ocoAllowed": True,
+        "otoAllowed": True,
+        "opoAllowed": True,
         "quoteOrderQtyMarketAllowed": True,
-        "allowTrailingStop": False,
-        "cancelReplaceAllowed": False,
+        "allowTrailingStop": True,
+        "cancelReplaceAllowed": True,
         "amendAllowed": False,
         "pegInstructionsAllowed": False,
         "isSpotTradingAllowed": True,

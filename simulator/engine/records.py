@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from simulator.engine.contracts import Order, Trade
+from simulator.engine.contracts import Order, OrderList, Trade
 
 
 class Records:
@@ -19,6 +19,8 @@ class Records:
         self._open: dict[int, dict[tuple[str, int], Order]] = defaultdict(dict)
         self._open_client_ids: dict[tuple[int, str], Order] = {}
         self._trades: dict[tuple[int, str], list[Trade]] = defaultdict(list)
+        self.lists: dict[int, OrderList] = {}
+        self._open_lists: dict[int, dict[int, OrderList]] = defaultdict(dict)
 
     def next_id(self, counter: str) -> int:
         self.counters[counter] += 1
@@ -37,6 +39,30 @@ class Records:
     def close(self, order: Order) -> None:
         del self._open[order.account_id][(order.symbol, order.order_id)]
         del self._open_client_ids[(order.account_id, order.client_order_id)]
+
+    def add_list(self, order_list: OrderList) -> None:
+        """Index an order list; also used to restore a saved one."""
+        self.lists[order_list.list_id] = order_list
+        if not order_list.is_done:
+            self._open_lists[order_list.account_id][order_list.list_id] = order_list
+
+    def close_list(self, order_list: OrderList) -> None:
+        order_list.is_done = True
+        del self._open_lists[order_list.account_id][order_list.list_id]
+
+    def open_lists(self, account_id: int, symbol: str | None = None) -> list[OrderList]:
+        """Open order lists of an account, oldest first."""
+        lists = self._open_lists[account_id].values()
+        return [order_list for order_list in lists if symbol in (None, order_list.symbol)]
+
+    def lists_of(self, account_id: int) -> list[OrderList]:
+        """Every order list of an account, ascending by id."""
+        return [order_list for order_list in self.lists.values() if order_list.account_id == account_id]
+
+    def legs(self, order_list: OrderList) -> list[Order]:
+        """The orders of a list, the working leg first."""
+        orders = self._orders[order_list.symbol]
+        return [orders[order_id] for order_id in order_list.order_ids]
 
     def add_trade(self, trade: Trade) -> None:
         self._trades[(trade.account_id, trade.symbol)].append(trade)

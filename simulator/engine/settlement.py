@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from copy import copy
+from collections.abc import Callable
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -11,8 +12,10 @@ from simulator.engine.contracts import (
     AccountEvent,
     Execution,
     ExpiryReason,
+    ListEvent,
     Order,
     OrderEvent,
+    OrderList,
     OrderRequest,
     OrderStatus,
     OrderType,
@@ -27,6 +30,9 @@ from simulator.engine.matching import Plan
 from simulator.engine.records import Records
 
 COMMISSION_RATE = Decimal("0.001")
+BNB = "BNB"
+BNB_DISCOUNT = Decimal("0.75")
+"""What is left of a commission that is paid in BNB."""
 
 
 @dataclass(slots=True)
@@ -37,33 +43,58 @@ class Changes:
     balances: set[tuple[int, str]] = field(default_factory=set)
     orders: dict[tuple[str, int], Order] = field(default_factory=dict)
     trades: list[Trade] = field(default_factory=list)
+    lists: dict[int, OrderList] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.accounts or self.balances or self.orders or self.trades)
+        return bool(self.accounts or self.balances or self.orders or self.trades or self.lists)
 
 
 class Settlement:
-    """Carries out what matching decided, and keeps the events and changes that follow from it."""
+    """Carries out what matching decided, and keeps the events and changes that follow from it.
 
-    def __init__(self, instruments: dict[str, Instrument], ledger: Ledger, records: Records) -> None:
+    `touched_lists` are the order lists of which a leg has changed since somebody looked.
+    """
+
+    def __init__(
+        self,
+        instruments: dict[str, Instrument],
+        ledger: Ledger,
+        records: Records,
+        last_price: Callable[[str], Decimal | None],
+    ) -> None:
         self._instruments = instruments
+        self._last_price = last_price
         self.ledger = ledger
         self.records = records
         self.events: list[AccountEvent] = []
         self.changes = Changes()
+        self.touched_lists: dict[int, None] = {}
 
-    def accept(
+    # --- beginnings -------------------------------------------------------------------------------------
+
+    def accept(self, account_id: int, request: OrderRequest, plan: Plan, now_ms: int) -> Order:
+        """Number and lock a new order and tell its owner. Raises -2010 when the money is not free."""
+        instrument = self._instruments[request.symbol]
+        lock_amount = self.needed_for(request, plan)
+        if self.ledger.balance(account_id, lock_asset(request, instrument)).free < lock_amount:
+            raise insufficient_balance()
+        order = self.create(account_id, request, now_ms, quantity=_quantity(request, instrument, plan))
+        self.lock(order, lock_amount)
+        self.tell(order, Execution.NEW, now_ms)
+        return order
+
+    def create(
         self,
         account_id: int,
         request: OrderRequest,
-        plan: Plan,
         now_ms: int,
+        *,
+        quantity: Decimal,
+        list_id: int = -1,
+        pending: bool = False,
     ) -> Order:
-        """Number and lock a new order and tell its owner. Raises -2010 when the money is not free."""
-        instrument = self._instruments[request.symbol]
-        lock_asset, lock_amount = _needed(request, instrument, plan)
-        if self.ledger.balance(account_id, lock_asset).free < lock_amount:
-            raise insufficient_balance()
+        """Number and record a new order that locks nothing yet."""
+        waits = pending or request.type.is_stop
         order = Order(
             symbol=request.symbol,
             order_id=self.records.next_id(f"order:{request.symbol}"),
@@ -73,19 +104,54 @@ class Settlement:
             type=request.type,
             time_in_force=request.time_in_force,
             price=request.price,
-            quantity=_quantity(request, instrument, plan),
+            quantity=quantity,
             quote_quantity=request.quote_quantity or ZERO,
             self_trade_prevention=request.self_trade_prevention,
-            locked_asset=lock_asset,
+            locked_asset=lock_asset(request, self._instruments[request.symbol]),
             created_ms=now_ms,
             updated_ms=now_ms,
-            working_ms=now_ms,
-            locked=lock_amount,
+            working_ms=-1 if waits else now_ms,
+            status=OrderStatus.PENDING_NEW if pending else OrderStatus.NEW,
+            is_working=not waits,
+            list_id=list_id,
+            stop_price=request.stop_price,
+            trailing_delta=request.trailing_delta,
+            iceberg_quantity=request.iceberg_quantity,
+            strategy_id=request.strategy_id,
+            strategy_type=request.strategy_type,
         )
-        self.ledger.lock(account_id, lock_asset, lock_amount)
         self.records.add(order)
-        self._tell(order, Execution.NEW, now_ms)
         return order
+
+    def lock(self, order: Order, lock_amount: Decimal) -> None:
+        self.ledger.lock(order.account_id, order.locked_asset, lock_amount)
+        order.locked += lock_amount
+
+    def needed_for(self, request: OrderRequest, plan: Plan | None = None) -> Decimal:
+        """What a new order must lock of its asset."""
+        instrument = self._instruments[request.symbol]
+        if request.type is OrderType.MARKET:
+            assert plan is not None
+            if request.side is Side.SELL:
+                return _quantity(request, instrument, plan)
+            # The amount named must be there, even if steps leave a little of it unspent.
+            return max(plan.quote, request.quote_quantity or ZERO)
+        assert request.quantity is not None
+        if request.side is Side.SELL:
+            return request.quantity
+        return self._cost(request, request.quantity)
+
+    def needed_by(self, order: Order) -> Decimal:
+        """What an open order that is not a MARKET buy must hold for what is left of it."""
+        return order.remaining if order.side is Side.SELL else self._cost(order, order.remaining)
+
+    def _cost(self, order: Order | OrderRequest, quantity: Decimal) -> Decimal:
+        """What a buy would pay. A stop without a limit holds what it would pay at its trigger; the rest of
+        what it really pays is taken when it fires."""
+        at_trigger = order.stop_price or self._last_price(order.symbol) or ZERO
+        return amount(order.price if order.type.has_price else at_trigger, quantity)
+
+    # --- fills ------------------------------------------------------------------------------------------
 
     def swap(self, order: Order, counterparty: int, price: Decimal, quantity: Decimal) -> None:
         """Swap base and quote between the order's owner and the other side, each paying what it had locked."""
@@ -110,14 +176,10 @@ class Settlement:
         order.executed += quantity
         order.executed_quote += quote
         order.locked -= quote if is_buy else quantity
-        if is_buy and order.type is not OrderType.MARKET:
+        if is_buy and order.type.has_price:
             # A buy below its limit gives the difference back at once.
-            needed = amount(order.price, order.remaining)
-            self.ledger.unlock(order.account_id, order.locked_asset, order.locked - needed)
-            order.locked = needed
-        asset, received = (instrument.base_asset, quantity) if is_buy else (instrument.quote_asset, quote)
-        commission = round_down_to_smallest(received * COMMISSION_RATE)
-        self.ledger.transfer(asset, commission, order.account_id, House.FEES)
+            self.trim(order)
+        asset, commission = self._charge(order.account_id, instrument, is_buy, quantity, quote)
         filled = not order.remaining
         order.status = OrderStatus.FILLED if filled else OrderStatus.PARTIALLY_FILLED
         order.updated_ms = now_ms
@@ -125,12 +187,56 @@ class Settlement:
             self._release(order)
         trade = Trade(
             order.symbol, trade_id, order.order_id, order.account_id, order.side, price, quantity, quote,
-            commission, asset, now_ms, is_maker,
+            commission, asset, now_ms, is_maker, order.list_id,
         )  # fmt: skip
         self.records.add_trade(trade)
         self.changes.trades.append(trade)
-        self._tell(order, Execution.TRADE, now_ms, trade=trade)
+        self.tell(order, Execution.TRADE, now_ms, trade=trade)
         return trade
+
+    def _charge(
+        self, account_id: int, instrument: Instrument, is_buy: bool, quantity: Decimal, quote: Decimal
+    ) -> tuple[str, Decimal]:
+        """Take the commission: in BNB where the account wants that and has enough of it free, else from what
+        was received."""
+        if self.ledger.accounts[account_id].pays_in_bnb:
+            price = Decimal(1)
+            if instrument.quote_asset != BNB:
+                price = self._last_price(BNB + instrument.quote_asset) or ZERO
+            if price:
+                commission = round_down_to_smallest(quote * COMMISSION_RATE * BNB_DISCOUNT / price)
+                if self.ledger.balance(account_id, BNB).free >= commission:
+                    self.ledger.transfer(BNB, commission, account_id, House.FEES)
+                    return BNB, commission
+        asset, received = (instrument.base_asset, quantity) if is_buy else (instrument.quote_asset, quote)
+        commission = round_down_to_smallest(received * COMMISSION_RATE)
+        self.ledger.transfer(asset, commission, account_id, House.FEES)
+        return asset, commission
+
+    def trim(self, order: Order) -> None:
+        """Give back what an order holds beyond its need."""
+        needed = self.needed_by(order)
+        self.ledger.unlock(order.account_id, order.locked_asset, order.locked - needed)
+        order.locked = needed
+
+    def prevent(self, order: Order, quantity: Decimal, match_id: int, now_ms: int) -> None:
+        """Cut an order by what it would have traded with its own account (STP DECREMENT)."""
+        order.prevented += quantity
+        order.prevented_match_id = match_id
+        order.updated_ms = now_ms
+        if not order.remaining:
+            self.terminate(order, OrderStatus.EXPIRED_IN_MATCH, Execution.TRADE_PREVENTION, now_ms)
+            return
+        if order.side is Side.SELL or order.type.has_price:
+            self.trim(order)
+        self.tell(order, Execution.TRADE_PREVENTION, now_ms)
+
+    def pass_lock(self, giver: Order, taker: Order) -> None:
+        """The legs of a pair lock once: the one that goes on takes what the other one held."""
+        taker.locked += giver.locked
+        giver.locked = ZERO
+
+    # --- ends and news ----------------------------------------------------------------------------------
 
     def terminate(
         self,
@@ -146,14 +252,14 @@ class Settlement:
         order.expiry_reason = reason
         order.updated_ms = now_ms
         self._release(order)
-        self._tell(order, execution, now_ms, cancel_client_order_id=cancel_client_order_id)
+        self.tell(order, execution, now_ms, cancel_client_order_id=cancel_client_order_id)
 
     def _release(self, order: Order) -> None:
         self.ledger.unlock(order.account_id, order.locked_asset, order.locked)
         order.locked = ZERO
         self.records.close(order)
 
-    def _tell(
+    def tell(
         self,
         order: Order,
         execution: Execution,
@@ -161,7 +267,10 @@ class Settlement:
         trade: Trade | None = None,
         cancel_client_order_id: str = "",
     ) -> None:
-        self.changes.orders[(order.symbol, order.order_id)] = order
+        """Note that an order has changed and report it to its owner."""
+        self.note(order)
+        if order.list_id >= 0:
+            self.touched_lists[order.list_id] = None
         self.events.append(
             OrderEvent(
                 order.account_id,
@@ -173,6 +282,16 @@ class Settlement:
                 cancel_client_order_id,
             )
         )
+
+    def note(self, order: Order) -> None:
+        """Note that an order has changed, for the state file."""
+        self.changes.orders[(order.symbol, order.order_id)] = order
+
+    def tell_list(self, order_list: OrderList, now_ms: int) -> None:
+        """Note that an order list has changed and report it to its owner."""
+        self.changes.lists[order_list.list_id] = order_list
+        legs = tuple((leg.order_id, leg.client_order_id) for leg in self.records.legs(order_list))
+        self.events.append(ListEvent(order_list.account_id, deepcopy(order_list), legs, now_ms))
 
     def finish(self, now_ms: int) -> None:
         """End of a command: the books must add up; each touched account hears its new balances once."""
@@ -199,15 +318,9 @@ def _quantity(request: OrderRequest, instrument: Instrument, plan: Plan) -> Deci
     could not give it all, so that it ends EXPIRED after a partial fill (binance.md §2.4)."""
     if request.quantity is not None:
         return request.quantity
-    return plan.quantity + instrument.step_size if plan.ran_out else plan.quantity
+    bought = plan.quantity + plan.prevented
+    return bought + instrument.step_size if plan.ran_out else bought
 
 
-def _needed(request: OrderRequest, instrument: Instrument, plan: Plan) -> tuple[str, Decimal]:
-    """Asset and amount that an order must lock when it is accepted."""
-    if request.side is Side.SELL:
-        return instrument.base_asset, _quantity(request, instrument, plan)
-    if request.type is OrderType.MARKET:
-        # The amount named must be there, even if steps leave a little of it unspent.
-        return instrument.quote_asset, max(plan.quote, request.quote_quantity or ZERO)
-    assert request.quantity is not None
-    return instrument.quote_asset, amount(request.price, request.quantity)
+def lock_asset(request: OrderRequest, instrument: Instrument) -> str:
+    return instrument.base_asset if request.side is Side.SELL else instrument.quote_asset

@@ -75,7 +75,7 @@ class RestApi:
                 venue.desk.limiter.refund(address, weight, now_ms)
             status = 200
         except ExchangeError as error:
-            answer, status = {"code": error.code, "msg": error.message}, error.status
+            answer, status = error.body(), error.status
             if error.retry_after_s is not None:
                 headers["Retry-After"] = str(error.retry_after_s)
         headers["X-MBX-USED-WEIGHT-1M"] = str(venue.desk.limiter.used_weight(address, now_ms))

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import msgspec
 
-from simulator.api.render import account_event
+from simulator.api.account_events import account_event
 from simulator.engine.contracts import AccountEvent
 from simulator.engine.errors import ExchangeError
 from simulator.faults import FaultBook, FaultKind

@@ -77,10 +77,11 @@ class Venue:
         if position is not None and position.identity == market.identity:
             start_ms, paused = max(position.market_ms, market.start_ms), position.paused
         self.identity = market.identity
-        exchange = Exchange(market.instruments, _tapes(market, settings.seed), settings.seed)
+        faults = FaultBook()
+        exchange = Exchange(market.instruments, _tapes(market, settings.seed), settings.seed, faults)
         if self.store:
             self.store.restore(exchange)
-        self.desk = Desk(exchange, Limiter(), FaultBook())
+        self.desk = Desk(exchange, Limiter(), faults)
         self._catch_up(start_ms, paused)
         self.clock = MarketClock(start_ms, settings.speed, monotonic)
         if paused:

@@ -166,7 +166,7 @@ def _parse(text: str) -> dict[str, Any] | ExchangeError:
 
 
 def _error(request_id: Any, error: ExchangeError) -> dict[str, Any]:
-    body: dict[str, Any] = {"code": error.code, "msg": error.message}
+    body = error.body()
     if error.retry_after_s is not None:
         now_ms = system_now_ms()
         body["data"] = {"serverTime": now_ms, "retryAfter": now_ms + error.retry_after_s * 1000}

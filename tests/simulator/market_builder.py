@@ -6,7 +6,17 @@ from decimal import Decimal
 from typing import Any
 
 from simulator.decimals import to_units
-from simulator.engine.contracts import Order, OrderRequest, OrderType, Placement, Side, TimeInForce
+from simulator.engine.contracts import (
+    ListKind,
+    ListPlacement,
+    ListRequest,
+    Order,
+    OrderRequest,
+    OrderType,
+    Placement,
+    Side,
+    TimeInForce,
+)
 from simulator.engine.exchange import Exchange
 from simulator.engine.instruments import KNOWN_INSTRUMENTS
 from simulator.market.candles import MINUTE_MS, RawCandle
@@ -79,6 +89,37 @@ def market(
         quantity=None if quantity is None else Decimal(str(quantity)),
         quote_quantity=None if quote is None else Decimal(str(quote)),
     )
+
+
+def stop(
+    kind: str, side: str, quantity: Any, stop_price: Any = 0, price: Any = 0, tif: str = "GTC", **more: Any
+) -> OrderRequest:
+    """A STOP_LOSS, STOP_LOSS_LIMIT, TAKE_PROFIT or TAKE_PROFIT_LIMIT."""
+    return OrderRequest(
+        symbol=SYMBOL,
+        side=Side(side),
+        type=OrderType(kind),
+        client_order_id=more.pop("client_order_id", f"stop-{kind}-{side}-{stop_price}"),
+        time_in_force=TimeInForce(tif),
+        quantity=None if quantity is None else Decimal(str(quantity)),
+        price=Decimal(str(price)),
+        stop_price=Decimal(str(stop_price)),
+        **more,
+    )
+
+
+def place_list(
+    exchange: Exchange, account_id: int, kind: str, *legs: OrderRequest, now_ms: int = 500
+) -> ListPlacement:
+    request = ListRequest(ListKind(kind), SYMBOL, f"list-{exchange.records.counters['list']}", legs)
+    placement = exchange.place_list(account_id, request, now_ms)
+    exchange.audit()
+    return placement
+
+
+def legs_now(exchange: Exchange, placement: ListPlacement) -> list[Order]:
+    """The legs of a list as the exchange has them now."""
+    return exchange.records.legs(exchange.records.lists[placement.order_list.list_id])
 
 
 def place(exchange: Exchange, account_id: int, request: OrderRequest, now_ms: int = 500) -> Placement:

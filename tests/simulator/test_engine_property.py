@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 
+import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from simulator.decimals import ZERO
-from simulator.engine.contracts import OrderEvent, OrderType, SelfTradePrevention, Side
+from simulator.engine.contracts import (
+    ListKind,
+    ListRequest,
+    OrderEvent,
+    OrderStatus,
+    OrderType,
+    SelfTradePrevention,
+    Side,
+)
 from simulator.engine.errors import ExchangeError
-from tests.simulator.market_builder import SYMBOL, account, flat_exchange, limit, market, move
+from tests.simulator.market_builder import SYMBOL, account, flat_exchange, limit, market, move, stop
 
 PRICES = st.integers(19_900, 20_100)
 QUANTITIES = st.integers(1, 400).map(lambda lots: Decimal(lots) / 1000)
@@ -64,6 +75,80 @@ class ExchangeMachine(RuleBasedStateMachine):
             request = market(side, quantity, client_order_id=self.client_id())
         self.attempt(who, request)
 
+    @rule(
+        who=st.integers(0, 1),
+        side=st.sampled_from(list(Side)),
+        kind=st.sampled_from(["STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"]),
+        stop_price=PRICES,
+        price=PRICES,
+        quantity=QUANTITIES,
+        delta=st.sampled_from([0, 0, 10, 50]),
+        tif=st.sampled_from(["GTC", "IOC", "FOK"]),
+    )
+    def place_stop(
+        self,
+        who: int,
+        side: Side,
+        kind: str,
+        stop_price: int,
+        price: int,
+        quantity: Decimal,
+        delta: int,
+        tif: str,
+    ) -> None:
+        limited = kind.endswith("LIMIT")
+        request = stop(
+            kind, side, quantity, stop_price, price if limited else 0, tif if limited else "GTC",
+            trailing_delta=delta, client_order_id=self.client_id(),
+        )  # fmt: skip
+        self.attempt(who, request)
+
+    @rule(who=st.integers(0, 1), side=st.sampled_from(list(Side)), price=PRICES, parts=st.integers(2, 20))
+    def place_iceberg(self, who: int, side: Side, price: int, parts: int) -> None:
+        part = Decimal("0.005")
+        request = limit(side, price, part * parts, iceberg_quantity=part, client_order_id=self.client_id())
+        self.attempt(who, request)
+
+    @rule(
+        who=st.integers(0, 1),
+        kind=st.sampled_from(list(ListKind)),
+        entry=PRICES,
+        width=st.integers(5, 150),
+        quantity=QUANTITIES,
+        loss=st.sampled_from(["STOP_LOSS", "STOP_LOSS_LIMIT"]),
+        tif=st.sampled_from(["GTC", "IOC", "FOK"]),
+        sells=st.booleans(),
+    )
+    def place_a_list(
+        self,
+        who: int,
+        kind: ListKind,
+        entry: int,
+        width: int,
+        quantity: Decimal,
+        loss: str,
+        tif: str,
+        sells: bool,
+    ) -> None:
+        sells = sells or kind.pays_onward
+        side, sign = ("SELL", 1) if sells else ("BUY", -1)
+        size = None if kind.pays_onward else quantity
+        profit = replace(
+            limit(
+                side, entry + sign * width, "1", type=OrderType.LIMIT_MAKER, client_order_id=self.client_id()
+            ),
+            quantity=size,
+        )
+        limited = entry - 2 * sign * width if loss.endswith("LIMIT") else 0
+        lossy = stop(loss, side, size, entry - sign * width, limited, client_order_id=self.client_id())
+        legs = [profit, lossy] if kind.has_pair else [lossy]
+        if kind is not ListKind.OCO:
+            working = "BUY" if sells else "SELL"
+            legs.insert(0, limit(working, entry, quantity, tif, client_order_id=self.client_id()))
+        request = ListRequest(kind, SYMBOL, self.client_id(), tuple(legs))
+        with suppress(ExchangeError):
+            self.exchange.place_list(self.accounts[who], request, 500)
+
     def attempt(self, who: int, request: object) -> None:
         try:
             placement = self.exchange.place(self.accounts[who], request, 500)  # type: ignore[arg-type]
@@ -71,7 +156,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             return
         order = placement.order
         assert sum((trade.quantity for trade in placement.trades), ZERO) == order.executed <= order.quantity
-        if order.type is not OrderType.MARKET:
+        if order.type.has_price:
             worse = [
                 t
                 for t in placement.trades
@@ -121,6 +206,34 @@ class ExchangeMachine(RuleBasedStateMachine):
                 key = (event.order.order_id, "executed")
                 self.received[key] = self.received.get(key, ZERO) + event.trade.quantity
                 assert self.received[key] == event.order.executed
+
+    @invariant()
+    def lists_keep_their_rules(self) -> None:
+        if not hasattr(self, "exchange"):
+            return
+        for order_list in self.exchange.records.lists.values():
+            legs = self.exchange.records.legs(order_list)
+            if order_list.is_done:
+                assert all(leg.status is not OrderStatus.PENDING_NEW for leg in legs)
+                assert sum(leg.is_open for leg in legs) <= 1
+            if order_list.kind.has_pair:
+                assert sum(leg.executed > 0 for leg in legs[-2:]) <= 1
+            if order_list.working_id >= 0 and any(leg.executed for leg in legs[1:]):
+                assert legs[0].status is OrderStatus.FILLED
+
+    @invariant()
+    def no_stop_waits_that_the_market_has_reached(self) -> None:
+        if not hasattr(self, "exchange"):
+            return
+        floor = self.exchange._floor
+        assert floor.waiting[SYMBOL].triggered_by(floor.last_prices[SYMBOL]) == []
+
+    @invariant()
+    def everything_survives_a_state_file(self) -> None:
+        if not hasattr(self, "exchange"):
+            return
+        for order in self.exchange.take_changes().orders.values():
+            assert msgspec.json.decode(msgspec.json.encode(order), type=type(order)) == order
 
 
 TestExchangeMachine = ExchangeMachine.TestCase

@@ -28,7 +28,7 @@ def now_ms() -> int:
         ({"symbol": "NOSUCH"}, -1121, "Invalid symbol."),
         ({"symbol": ""}, -1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."),
         ({"side": "HOLD"}, -1117, "Invalid side."),
-        ({"type": "STOP_LOSS"}, -1116, "Invalid orderType."),
+        ({"type": "STOP"}, -1116, "Invalid orderType."),
         ({"timeInForce": "GTX"}, -1115, "Invalid timeInForce."),
         ({"timeInForce": None}, -1102, "Mandatory parameter 'timeInForce' was not sent, was empty/null, or malformed."),
         ({"price": None}, -1102, "Mandatory parameter 'price' was not sent, was empty/null, or malformed."),
