@@ -65,7 +65,8 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
     quotes = quotes_of(needed)
     positions = [p for p in held if not is_residue(p, quotes.get(p.symbol))]
     orders = list(Order.objects.filter(live_orders()))
-    reserved_quote, reserved_base = _reservations(orders, excluding)
+    waiting = _waiting(excluding)
+    reserved_quote, reserved_base = _reservations(orders, waiting)
     reconciled, note = reconciliation_state(now)
     account = Account.objects.filter(environment=ENVIRONMENT).first()
     quote_balance = balances.get(settings.QUOTE_ASSET)
@@ -95,7 +96,7 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
         unrealised_quote=_unrealised(held, quotes),
         orders_last_minute=sent.filter(sent_at__gt=now - timedelta(minutes=1)).count(),
         orders_last_hour=sent.filter(sent_at__gt=now - timedelta(hours=1)).count(),
-        pending_by_symbol=_pending(excluding),
+        pending_by_symbol=_pending(waiting),
         blocked_symbols=blocked_symbols(orders),
         reconciled=reconciled,
         reconciliation_note=note,
@@ -140,14 +141,14 @@ def _waiting(excluding: UUID | None) -> list[Proposal]:
 
 
 def _reservations(
-    orders: list[Order], excluding: UUID | None
+    orders: list[Order], waiting: list[Proposal]
 ) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
     quote: dict[str, Decimal] = defaultdict(lambda: ZERO)
     base: dict[str, Decimal] = defaultdict(lambda: ZERO)
     for order in orders:
         quote[order.symbol] += order.reserved_quote
         base[order.symbol] += order.reserved_base
-    for proposal in _waiting(excluding):
+    for proposal in waiting:
         if proposal.side == "BUY":
             quote[proposal.symbol] += (proposal.notional_quote or ZERO) + (proposal.fee_quote or ZERO)
         else:
@@ -155,9 +156,9 @@ def _reservations(
     return dict(quote), dict(base)
 
 
-def _pending(excluding: UUID | None) -> dict[str, list[str]]:
+def _pending(waiting: list[Proposal]) -> dict[str, list[str]]:
     pending: dict[str, list[str]] = defaultdict(list)
-    for proposal in _waiting(excluding):
+    for proposal in waiting:
         pending[proposal.symbol].append(proposal.side)
     return dict(pending)
 

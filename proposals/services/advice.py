@@ -62,10 +62,10 @@ def advise(*, strategy: Strategy, symbol: str, now: datetime) -> Proposal | None
 
     None when there is nothing to decide: no new candle, another worker took it, too soon, hour used up.
     """
+    call = _Call(began_at=now, began_seconds=clock.monotonic_seconds())
     decision = _claim(strategy, symbol, now)
     if decision is None:
         return None
-    call = _Call(began_at=now, began_seconds=clock.monotonic_seconds())
     trade: TradeProposal | None = None
     failure: ProposalError | None = None
     try:

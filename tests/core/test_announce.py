@@ -132,3 +132,13 @@ def test_a_listener_hears_of_the_row(redis_server: Any, monkeypatch: pytest.Monk
     heard = asyncio.new_event_loop().run_until_complete(listen())
 
     assert (heard["type"], heard["topic"], heard["row_id"]) == ("desk.dirty", "order", "7")
+
+
+def test_rows_announced_together_ring_their_task_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One closed candle announced 12 rows, and the advisor was rung 12 times."""
+    rung: list[str] = []
+    monkeypatch.setattr(announce_module.current_app, "send_task", lambda name, **_: rung.append(name))
+
+    _Publisher._ring([_Message("candle", str(row), ("proposals.tasks.advise_due",)) for row in range(12)])
+
+    assert rung == ["proposals.tasks.advise_due"]

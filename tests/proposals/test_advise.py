@@ -16,7 +16,7 @@ from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
 from tests.proposals.conftest import KEY, SYMBOL, buy, no_trade
 from tests.proposals.model_server import Server, echoes, fails, hangs, hangs_up, says
 from tests.proposals.races import race
-from tradingbot.core import audit
+from tradingbot.core import audit, clock
 from tradingbot.core.models import Alert, AuditRecord
 
 Market = Callable[..., Candle]
@@ -410,3 +410,16 @@ def test_no_transaction_is_open_while_the_model_thinks(
     *states, request_sha256 = seen
     assert set(states) == {("idle",)}
     assert len(request_sha256) == 64  # on record before it left
+
+
+def test_wait_for_the_claim_counts_in_the_time_of_the_proposal(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`created_at` missed the wait for another decision's lock, so the measured way looked shorter."""
+    model_server.scripts = [echoes(buy)]
+    begun = iter([100.0])
+    monkeypatch.setattr(clock, "monotonic_seconds", lambda: next(begun, 107.0))
+
+    proposal = advise(strategy, now)
+
+    assert proposal.created_at - now == timedelta(seconds=7)
