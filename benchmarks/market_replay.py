@@ -38,7 +38,7 @@ SHARES = {
     "shutdown": 2,
 }
 RARE = ("half-open", "restart of the worker", "restart of the exchange") * 2
-BREAKING = {"cut", "close", "drop at the exchange", "truncate", "flood", "shutdown", "half-open"}
+BREAKING = {"cut", "close", "drop at the exchange", "truncate", "shutdown", "half-open"}
 SYMBOL = "BTCUSDT"
 
 

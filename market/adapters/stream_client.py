@@ -23,6 +23,7 @@ PING_AFTER_SECONDS = 4.0
 WATCH_SECONDS = 1.0
 LIFETIME_SECONDS = 23 * 3600  # the exchange closes at 24 h: go before, at a time of our own
 LIFETIME_JITTER_SECONDS = 900
+HAND_OVER_SECONDS = 600  # for a successor to be found, after the lifetime
 BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_MAX_SECONDS = 30.0
 
@@ -57,7 +58,8 @@ class StreamSocket(WSListener):
         self._ended: SocketEnded | None = None
         self._frame_at = self._message_at = self._opened_at = monotonic_seconds()
         self._watchdog: asyncio.Task[None] | None = None
-        self._close_code = ""
+        self._retired: str | None = None
+        self._retiring = asyncio.Event()
 
     # --- for the holder ---
     async def receive(self) -> list[bytes]:
@@ -70,13 +72,29 @@ class StreamSocket(WSListener):
         frames, self._frames, self._queued_bytes = self._frames, [], 0
         return frames
 
+    async def has_frames(self) -> None:
+        """Wait until there is something to receive (or the end)."""
+        while not self._frames and self._ended is None:
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def retire(self, reason: str) -> None:
+        """This connection still works and will not for long: a successor should take its place."""
+        self._retired = self._retired or reason
+        self._retiring.set()
+
+    async def retired(self) -> str:
+        """Wait until a successor is wanted; why."""
+        await self._retiring.wait()
+        return self._retired or ""
+
     def send(self, content: dict[str, Any]) -> None:
         """Send one JSON message; silently nothing on a dead connection, which `receive` reports."""
         if self._transport is not None and self._ended is None:
             self._transport.send(WSMsgType.TEXT, msgspec.json.encode(content))
 
     async def close(self) -> None:
-        """Close and forget; safe to call twice."""
+        """Close and forget; safe to call twice. What has come can still be received."""
         self._end("closed by us")
         if self._watchdog is not None:
             self._watchdog.cancel()
@@ -134,9 +152,11 @@ class StreamSocket(WSListener):
                 self._end(f"half-open: no frame for {self._patience.frame_seconds:.0f} s")
             elif now - self._message_at > self._patience.message_seconds:
                 self._end(f"no message for {self._patience.message_seconds:.0f} s")
+            elif now - self._opened_at > lifetime + HAND_OVER_SECONDS:
+                self._end("before the exchange's 24 h, and no successor was found", at_once=True)
             elif now - self._opened_at > lifetime:
-                self._end("planned, before the exchange's 24 h", at_once=True)
-            elif now - self._frame_at > PING_AFTER_SECONDS and self._transport is not None:
+                self.retire("planned, before the exchange's 24 h")
+            if now - self._frame_at > PING_AFTER_SECONDS and self._transport is not None:
                 self._transport.send_ping(b"")
 
     def _end(self, reason: str, *, at_once: bool = False) -> None:

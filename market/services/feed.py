@@ -64,6 +64,22 @@ class Feed:
             feeds.open_session, status=status, now=now, fence=self._fence
         )
 
+    async def succeeded(self, reason: str) -> None:
+        """Another connection has taken the place of this one without a gap."""
+        now = clock.now()
+        self._resynced_at = now
+        self._session_id = await self._database.run(
+            feeds.succeed_session,
+            session_id=self._session_id,
+            status=self.status,
+            reason=reason,
+            message_count=self._messages,
+            backfilled_candles=self._backfilled,
+            now=now,
+            fence=self._fence,
+        )
+        self._messages = self._backfilled = 0
+
     def received(self, messages: int, at: datetime) -> None:
         """So many messages came at `at`."""
         self._messages += messages

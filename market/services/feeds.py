@@ -60,6 +60,32 @@ def end_session(
         _write_status(status, now, fence)
 
 
+def succeed_session(
+    *,
+    session_id: int,
+    status: StreamStatus,
+    reason: str,
+    message_count: int,
+    backfilled_candles: int,
+    now: datetime,
+    fence: Fence,
+) -> int:
+    """Record that another connection took over without a gap; the id of its session. Raises LeaseLost."""
+    with transaction.atomic():
+        end_session(
+            session_id=session_id,
+            status=status,
+            reason=reason,
+            message_count=message_count,
+            backfilled_candles=backfilled_candles,
+            now=now,
+            fence=fence,
+        )
+        successor_id = open_session(status=status, now=now, fence=fence)
+        resync_session(session_id=successor_id, status=status, backfilled_candles=0, now=now, fence=fence)
+    return successor_id
+
+
 def close_open_sessions(*, now: datetime, fence: Fence) -> int:
     """After a takeover: end the sessions that the holder before us left open; how many."""
     with transaction.atomic():

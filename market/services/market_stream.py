@@ -71,32 +71,31 @@ class MarketStream(StreamLoop):
         self._symbols = await self.database.run(instruments.report_unlisted, listed=listed, now=now)
         if not self._symbols:
             raise UnknownInstrument(f"none of {', '.join(settings.SYMBOLS)} is listed")
+        self._names = [f"{s.lower()}@{kind}" for s in self._symbols for kind in ("kline_1m", "bookTicker")]
         return f"{settings.EXCHANGE.stream_url}/stream"
 
-    async def serve(self, socket: StreamSocket) -> None:
+    async def serve(self) -> None:
         self._expected = dict.fromkeys(self._symbols)
         self._quoted_at = {}
-        self._names = [f"{s.lower()}@{kind}" for s in self._symbols for kind in ("kline_1m", "bookTicker")]
-        await self._subscribe(socket)
         for symbol in self._symbols:  # what the socket brings meanwhile waits in its queue
             await self._catch_up(symbol)
         await self.feed.caught_up()
         self._data_at = clock.monotonic_seconds()
         await until_first_ends(
-            self._apply_frames(socket),
-            self._keep_alive(socket),
+            self._apply_frames(),
+            self._keep_alive(),
             self._write_quotes(),
             self._confirm_quotes(),
         )
 
-    async def _subscribe(self, socket: StreamSocket) -> None:
+    async def subscribe(self, socket: StreamSocket) -> None:
         for number, first in enumerate(range(0, len(self._names), SUBSCRIBE_BATCH), start=1):
             if number > 1:
                 await asyncio.sleep(SUBSCRIBE_PAUSE_SECONDS)
             batch = self._names[first : first + SUBSCRIBE_BATCH]
             socket.send({"method": "SUBSCRIBE", "params": batch, "id": number})
 
-    async def _keep_alive(self, socket: StreamSocket) -> None:
+    async def _keep_alive(self) -> None:
         """In a quiet market, ask for our subscriptions: the answer shows that the connection and they live."""
         number = len(self._names)
         while True:
@@ -106,7 +105,7 @@ class MarketStream(StreamLoop):
                 raise SocketEnded(f"no market data for {DATA_SILENCE_SECONDS:.0f} s")
             if silence > LIST_AFTER_SECONDS:
                 number += 1
-                socket.send({"method": "LIST_SUBSCRIPTIONS", "id": number})
+                self.socket.send({"method": "LIST_SUBSCRIPTIONS", "id": number})
 
     # --- candles ---
     async def _catch_up(self, symbol: str) -> None:
@@ -153,9 +152,9 @@ class MarketStream(StreamLoop):
     def _expect_after(self, candle: Candle) -> None:
         self._expected[candle.symbol] = candle.open_time + rules.length(candle.interval)
 
-    async def _apply_frames(self, socket: StreamSocket) -> None:
+    async def _apply_frames(self) -> None:
         while True:
-            frames = await socket.receive()
+            frames = await self.receive()
             now = clock.now()
             self.feed.received(len(frames), now)
             closed, end = self._sort(frames, now)
@@ -186,7 +185,7 @@ class MarketStream(StreamLoop):
             elif isinstance(message, ControlReply):
                 end = self._judge(message) or end
             else:
-                end = SocketEnded("the exchange announced its shutdown", at_once=True)
+                self.socket.retire("the exchange announced its shutdown")
         return closed, end
 
     def _judge(self, reply: ControlReply) -> SocketEnded | None:

@@ -1,4 +1,4 @@
-"""Connect, serve, reconnect, without end: what both streams have in common."""
+"""Connect, serve, hand over, reconnect, without end: what both streams have in common."""
 
 import asyncio
 import logging
@@ -10,9 +10,12 @@ from market.adapters.stream_client import Backoff, Patience, SocketEnded, Stream
 from market.contracts import Fence, MarketError, Stream
 from market.services.database_thread import DatabaseThread
 from market.services.feed import Feed
+from market.services.together import until_first_ends
 from tradingbot.core.leases import LeaseLost
 from tradingbot.env import SettingError
 
+SUCCESSOR_ANSWER_SECONDS = 10.0
+SUCCESSOR_RETRY_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
@@ -25,14 +28,74 @@ class StreamLoop(ABC):
         self.feed = Feed(stream, database, fence)
         self.database = database
         self.fence = fence
+        self._url = ""
+        self._socket: StreamSocket | None = None
 
     @abstractmethod
     async def prepare(self) -> str:
         """What is needed before connecting; the URL to connect to."""
 
     @abstractmethod
-    async def serve(self, socket: StreamSocket) -> None:
-        """Subscribe, catch up, and apply what comes."""
+    async def subscribe(self, socket: StreamSocket) -> None:
+        """Ask for what this stream carries."""
+
+    @abstractmethod
+    async def serve(self) -> None:
+        """Catch up, and apply what `receive` brings."""
+
+    async def receive(self) -> list[bytes]:
+        """What came since the last call; of a connection that was succeeded, all of it before its successor's."""
+        while True:
+            socket = self.socket
+            try:
+                return await socket.receive()
+            except SocketEnded:
+                if socket is self.socket:
+                    raise
+
+    @property
+    def socket(self) -> StreamSocket:
+        """The connection that is in use."""
+        if self._socket is None:
+            raise SocketEnded("not connected")
+        return self._socket
+
+    async def _succeed(self) -> None:
+        """Whenever the connection is about to end, open and subscribe the next one before leaving it.
+
+        Both deliver for a moment, which does no harm: candles are known by their open time and account
+        events by their hash. Without a successor the old one is used up to its end.
+        """
+        while True:
+            old = self.socket
+            reason = await old.retired()
+            successor = await self._successor()
+            if successor is None:
+                await asyncio.sleep(SUCCESSOR_RETRY_SECONDS)
+                continue
+            self._socket = successor
+            try:
+                await self.feed.succeeded(reason)
+            finally:
+                await old.close()
+            logger.info("stream handed over: %s", reason, extra={"stream": self.feed.stream.value})
+
+    async def _successor(self) -> StreamSocket | None:
+        """A connection that has answered our subscription, or None."""
+        successor: StreamSocket | None = None
+        try:
+            successor = await connect(self._url, self.patience)
+            await self.subscribe(successor)
+            async with asyncio.timeout(SUCCESSOR_ANSWER_SECONDS):
+                await successor.has_frames()
+            taken, successor = successor, None
+        except (SocketEnded, TimeoutError) as error:
+            logger.warning("no successor yet: %s", error, extra={"stream": self.feed.stream.value})
+            return None
+        finally:
+            if successor is not None:
+                await successor.close()
+        return taken
 
     async def run(self) -> None:
         """Keep the stream up until cancelled; raises LeaseLost when another process took over."""
@@ -51,12 +114,14 @@ class StreamLoop(ABC):
 
     async def _one_connection(self) -> tuple[SocketEnded, bool]:
         """One connection from beginning to end: why it ended, and whether it had caught up before."""
-        socket: StreamSocket | None = None
+        self._socket = None
         ended, useful, attempted = SocketEnded("stopped"), False, True
         try:
-            socket = await connect(await self.prepare(), self.patience)
+            self._url = await self.prepare()
+            self._socket = await connect(self._url, self.patience)
             await self.feed.opened()
-            await self.serve(socket)
+            await self.subscribe(self._socket)
+            await until_first_ends(self.serve(), self._succeed())
         except SocketEnded as end:
             ended = end
         except asyncio.CancelledError:
@@ -75,8 +140,8 @@ class StreamLoop(ABC):
             ended = SocketEnded(f"internal error ({type(error).__name__})")
         finally:
             useful = self.feed.resynced
-            if socket is not None:
-                await socket.close()
+            if self._socket is not None:
+                await self._socket.close()
             await self._record_end(ended.reason, attempted=attempted)
         return ended, useful
 

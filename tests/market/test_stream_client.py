@@ -176,14 +176,28 @@ def test_a_connection_that_only_answers_pings_is_given_up_for_want_of_messages(
     run(test)
 
 
-def test_the_planned_end_asks_for_the_next_connection_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_before_the_planned_end_a_successor_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_client, "WATCH_SECONDS", 0.05)
     monkeypatch.setattr(stream_client, "LIFETIME_SECONDS", 0)
 
     async def test() -> None:
         async with served(until_closed) as url:
+            socket = await connect(url, PATIENT)
+            assert "planned" in await socket.retired()
+            await socket.close()
+
+    run(test)
+
+
+def test_without_a_successor_the_planned_end_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_client, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(stream_client, "LIFETIME_SECONDS", 0)
+    monkeypatch.setattr(stream_client, "HAND_OVER_SECONDS", 0)
+
+    async def test() -> None:
+        async with served(until_closed) as url:
             ended = await end_of(await connect(url, PATIENT))
-        assert ended.at_once and "planned" in ended.reason
+        assert ended.at_once and "no successor" in ended.reason
 
     run(test)
 

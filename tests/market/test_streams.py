@@ -210,11 +210,61 @@ def test_a_huge_frame_ends_the_connection_and_not_the_stream(
     eventually(lambda: newest_is(candle))
 
 
-def test_an_announced_shutdown_reconnects(exchange: ScriptedExchange, streams: RunningStreams) -> None:
+def test_an_announced_shutdown_is_survived_without_a_gap(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    asked = len(exchange.requests)
     exchange.send_market({"e": "serverShutdown", "E": 1})
 
     eventually(lambda: sessions("market") == 2)
+    eventually(lambda: len(exchange._market) == 1, "the old connection is left")
+    [candle] = exchange.append()
+    exchange.send_market(kline_frame(candle))
+
+    eventually(lambda: newest_is(candle))
     assert ended("market") == ["the exchange announced its shutdown"]
+    first, second = models.FeedSession.objects.filter(stream="market").order_by("id")
+    assert first.ended_at == second.resynced_at
+    assert len(exchange.requests) == asked, "nothing had to be fetched"
+
+
+def test_candles_that_both_connections_bring_are_stored_once_and_in_order(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    candles = exchange.append(count=20)
+
+    exchange.send_market({"e": "serverShutdown", "E": 1})
+    for candle in candles:
+        exchange.send_market(kline_frame(candle))
+
+    eventually(lambda: newest_is(candles[-1]))
+    eventually(lambda: sessions("market") == 2)
+    assert stored() == exchange.candles[SYMBOL]
+
+
+def test_without_a_successor_the_old_connection_is_used_on(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    exchange.refuse_market = True
+    exchange.send_market({"e": "serverShutdown", "E": 1})
+    [candle] = exchange.append()
+
+    exchange.send_market(kline_frame(candle))
+
+    eventually(lambda: newest_is(candle))
+    assert ended("market") == []
+
+
+def test_a_shutdown_of_the_ws_api_is_survived_without_a_gap(
+    exchange: ScriptedExchange, streams: RunningStreams
+) -> None:
+    exchange.send_account({"e": "serverShutdown", "E": 1})
+
+    eventually(lambda: sessions("account") == 2)
+    exchange.send_account(account_event(1), account_event(2))
+
+    eventually(lambda: numbers() == [1, 2])
+    assert ended("account") == ["the exchange sent serverShutdown"]
 
 
 def test_lost_subscriptions_are_noticed(exchange: ScriptedExchange, streams: RunningStreams) -> None:

@@ -49,7 +49,8 @@ class Command(BaseCommand):
 def compare(symbol: str, recorded: dict[Any, RecordedCandle]) -> tuple[dict[Interval, int], list[str]]:
     """How many candles were compared per interval, and what differs in words; missing ones differ, too."""
     minutes = [c for c in stored.closed_candles(symbol, Interval.M1, ALL) if c.open_time in recorded]
-    compared, differences = {Interval.M1: 0}, []
+    compared = {Interval.M1: 0}
+    differences: list[str] = []
     if not minutes:
         return compared, differences
     first, last = minutes[0].open_time, minutes[-1].open_time
