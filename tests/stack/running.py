@@ -167,6 +167,7 @@ class RunningStack:
 
     def pids(self) -> dict[str, int]:
         """Name -> pid of the parts of now."""
+        assert self.is_running, self.output
         rows = json.loads((self.data / "processes.json").read_text(encoding="utf-8"))
         return {row["name"]: row["pid"] for row in rows}
 
