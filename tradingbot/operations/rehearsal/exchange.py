@@ -23,9 +23,9 @@ from execution.contracts import (
     Source,
 )
 from simulator.api import endpoints
+from simulator.api.account_events import account_event
 from simulator.api.desk import Call
 from simulator.api.params import Params
-from simulator.api.render import account_event
 from simulator.api.security import check_timestamp
 from simulator.engine.errors import ExchangeError
 from simulator.server.venue import Venue, VenueSettings
