@@ -104,8 +104,10 @@ def server_folder() -> Iterator[Path]:
     """
     folder = Path(tempfile.mkdtemp(prefix="tb-", dir="/tmp"))
     folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def end(launcher: Launcher) -> None:
