@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,6 @@ from tradingbot.launcher import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "SECRET_KEY_FILE", "OPENAI_BASE_URL", "OPENAI_API_KEY")
-PORTS = range(8300, 8400)
 
 
 def eventually(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
@@ -36,11 +35,10 @@ def is_gone(pid: int) -> bool:
 
 
 def free_port() -> int:
-    for port in PORTS:
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")
+    """A port that nothing listens on, from the system: fixed ones met other runs on the same machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Launcher:
@@ -50,7 +48,7 @@ class Launcher:
         self.data = folder / "data"
         self.output: list[str] = []
         clean = {name: value for name, value in os.environ.items() if name not in OURS}
-        ports = {"PORT": str(free_port()), "SIMULATOR_PORT": "9300", "MODEL_PORT": "9301"}
+        ports = {name: str(free_port()) for name in ("PORT", "SIMULATOR_PORT", "MODEL_PORT")}
         self.popen = subprocess.Popen(
             [sys.executable, "-m", "tests.launcher.standin", "run"],
             cwd=ROOT,
