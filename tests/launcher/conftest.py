@@ -144,7 +144,7 @@ def launch(base: Path) -> Iterator[Callable[..., Launcher]]:
 def running() -> Iterator[Launcher]:
     """A launcher that has said `ready`, for tests that only look at it."""
     with server_folder() as folder:
-        launcher = Launcher(folder, SIMULATOR_PORT="9302")
+        launcher = Launcher(folder)
         launcher.says("ready")
         yield launcher
         end(launcher)
