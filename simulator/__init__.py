@@ -5,9 +5,11 @@ Nothing here imports the bot and the bot imports nothing from here: they meet ov
 Layers, each importing only those below it:
 
     server, model      aiohttp: REST, market streams, WS API, control, the market driver
-    store, faults      the crash-safe state file; armed misbehaviour
+    api                the protocol without its transports
+    store, scenario    the crash-safe state file; timetables of faults
     engine             the exchange itself: pure, deterministic, no I/O, time is an argument
     market             candles, the path inside a candle, generated and replayed sources
+    faults             armed misbehaviour, as pure as the engine, which asks it
     decimals, clock    ground floor
 
 Two clocks, on purpose. *Market time* dates the tape: candles, klines, public trades. It follows the

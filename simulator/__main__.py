@@ -15,7 +15,9 @@ from aiohttp import web
 
 from simulator.market.recording import RecordingError
 from simulator.model import make_model_app
-from simulator.server import VenueSettings, make_app
+from simulator.scenario import ScenarioError
+from simulator.server import VENUE, VenueSettings, make_app
+from simulator.server.venue import CONNECTION_SECONDS
 from simulator.store import StoreError
 
 SHUTDOWN_SECONDS = 1.0
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return asyncio.run(_serve(options))
-    except (RecordingError, StoreError) as error:
+    except (RecordingError, ScenarioError, StoreError) as error:
         return _refuse(str(error))
     except OSError as error:
         return _refuse(_bind_problem(options.host, options.port, error))
@@ -48,15 +50,43 @@ async def _serve(options: argparse.Namespace) -> int:
         port = runner.addresses[0][1]
         host = f"[{options.host}]" if ":" in options.host else options.host
         print(f"{options.ready} http://{host}:{port}", flush=True)
+        if VENUE in runner.app:
+            _let_outages_close_the_port(runner, site, options.host, port)
         await stop.wait()
     finally:
         await runner.cleanup()
     return 0
 
 
+def _let_outages_close_the_port(runner: web.AppRunner, site: web.TCPSite, host: str, port: int) -> None:
+    """During the fault `down` with mode refuse nobody listens, so that connections are refused."""
+    listening, tasks = [site], set()
+
+    async def be_away(seconds: float) -> None:
+        await listening[0].stop()
+        await asyncio.sleep(seconds)
+        listening[0] = web.TCPSite(runner, host, port, reuse_address=True)
+        await listening[0].start()
+
+    def stop_listening(seconds: float) -> None:
+        task = asyncio.get_running_loop().create_task(be_away(seconds))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    assert runner.app is not None
+    runner.app[VENUE].outage.stop_listening = stop_listening
+
+
 def _exchange(options: argparse.Namespace) -> web.Application:
     return make_app(
-        VenueSettings(seed=options.seed, replay=tuple(options.replay), speed=options.speed, data=options.data)
+        VenueSettings(
+            seed=options.seed,
+            replay=tuple(options.replay),
+            speed=options.speed,
+            data=options.data,
+            scenario=options.scenario,
+            connection_seconds=options.connection_seconds,
+        )
     )
 
 
@@ -76,6 +106,13 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     serve.add_argument("--speed", type=_speed, default=1.0, help="market seconds per wall second (default 1)")
     serve.add_argument("--data", type=Path, metavar="DIR", help="keep accounts, orders and the market here")
+    serve.add_argument("--scenario", type=Path, metavar="FILE", help="a timetable of faults (TOML)")
+    serve.add_argument(
+        "--connection-seconds",
+        type=_speed,
+        default=CONNECTION_SECONDS,
+        help="lifetime of sockets (default 24 h)",
+    )
     model = commands.add_parser("model", help="an OpenAI-compatible model that answers by a fixed rule")
     _address(model, 9101, "model ready", _model)
     return parser

@@ -17,7 +17,8 @@ def monotonic_seconds() -> float:
 
 
 class MarketClock:
-    """Market time: starts at `start_ms` and runs `speed` times as fast as the wall, unless paused."""
+    """Market time: starts at `start_ms` and runs `speed` times as fast as the wall, unless paused; a paused
+    one can be stepped."""
 
     def __init__(
         self, start_ms: int, speed: float, monotonic: Callable[[], float] = monotonic_seconds
@@ -45,6 +46,18 @@ class MarketClock:
 
     def set_paused(self, paused: bool) -> None:
         """Freeze or release market time; it goes on from where it stood."""
+        self._anchor()
+        self._paused = paused
+
+    def set_speed(self, speed: float) -> None:
+        """Run at another speed from now on."""
+        self._anchor()
+        self._speed = speed
+
+    def step(self, milliseconds: int) -> None:
+        """Move a paused clock on."""
+        self._anchor_ms += milliseconds
+
+    def _anchor(self) -> None:
         self._anchor_ms = float(self.now_ms())
         self._anchor_wall = self._monotonic()
-        self._paused = paused

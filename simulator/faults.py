@@ -84,6 +84,9 @@ class FaultKind(StrEnum):
     """The testnet's monthly wipe: orders, trades and balances vanish, keys stay."""
 
 
+MARKET_MESSAGES = frozenset(
+    {FaultKind.MUTE_MARKET, FaultKind.DUPLICATE_MARKET, FaultKind.TRUNCATE_MARKET}
+)  # fmt: skip
 AT_ONCE = frozenset(
     {
         FaultKind.CLOSE_WS, FaultKind.HALF_OPEN, FaultKind.SERVER_SHUTDOWN, FaultKind.DOWN,
@@ -231,12 +234,22 @@ class FaultBook:
         drop = after is None and take(FaultKind.DROP_ANSWER, None) is not None
         return Mishaps(delay_before, None, delay_after + waits(after), after, drop)
 
+    def any_armed(self, kinds: frozenset[FaultKind]) -> bool:
+        """Whether it is worth asking at all."""
+        return any(self._armed.get(kind) for kind in kinds)
+
     def armed(self, kind: FaultKind, method: str, path: str, symbol: str = "") -> Fault | None:
         """Like take(), without drawing or counting."""
         for fault in self._armed.get(kind, ()):
             if fault.matches(method, path, symbol, None):
                 return fault
         return None
+
+    def disarm(self, fault: Fault) -> None:
+        """Let a fault do nothing more."""
+        if fault.count:
+            fault.count = 0
+            self._armed[fault.kind].remove(fault)
 
     def disarm_all(self) -> None:
         for fault in self._faults:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from simulator.engine.errors import ExchangeError
@@ -13,6 +14,10 @@ WEIGHT_PER_MINUTE = 6_000
 ORDERS_PER_10_SECONDS = 100
 ORDERS_PER_DAY = 200_000
 RAW_REQUESTS_PER_5_MINUTES = 300_000
+# How many requests after a 429 bring a ban is not documented: the stricter reading.
+IGNORED_MAX = 10
+BAN_SECONDS = 120
+BAN_SECONDS_MAX = 3 * 86_400
 
 
 class Window:
@@ -37,24 +42,65 @@ class Window:
         return -(-(self._length_ms - now_ms % self._length_ms) // 1000)
 
 
+@dataclass(slots=True)
+class Standing:
+    """How an address behaves: asked to wait until, requests made nevertheless, banned until, bans so far."""
+
+    wait_until_ms: int = 0
+    ignored: int = 0
+    banned_until_ms: int = 0
+    bans: int = 0
+
+
 class Limiter:
     """REQUEST_WEIGHT by address, ORDERS by account. Counts are not kept over a restart."""
 
     def __init__(self) -> None:
         self._weights: dict[str, Window] = {}
         self._orders: dict[int, tuple[Window, Window]] = {}
+        self._standings: dict[str, Standing] = {}
+        self._everybody_waits_until_ms = 0
 
     def charge(self, address: str, weight: int, now_ms: int) -> None:
-        """Count the weight; raise -1003 with 429 when the minute's limit is exceeded."""
+        """Count the weight; raise -1003 with 429 when the minute's limit is exceeded, and with 418 when the
+        address went on although it was told to wait."""
+        standing = self._standings.setdefault(address, Standing())
+        self._refuse_banned(standing, now_ms)
         self.add_weight(address, weight, now_ms)
         window = self._weights[address]
         if window.count(now_ms) > window.limit:
+            until_ms = now_ms + window.seconds_left(now_ms) * 1000
+            standing.wait_until_ms = max(standing.wait_until_ms, until_ms)
+        until_ms = max(standing.wait_until_ms, self._everybody_waits_until_ms)
+        if now_ms >= until_ms:
+            standing.ignored = 0
+            return
+        standing.ignored += 1
+        if standing.ignored > IGNORED_MAX:
+            standing.banned_until_ms = now_ms + min(BAN_SECONDS_MAX, BAN_SECONDS << standing.bans) * 1000
+            standing.bans, standing.ignored = standing.bans + 1, 0
+            self._refuse_banned(standing, now_ms)
+        raise ExchangeError(
+            -1003,
+            f"Too much request weight used; current limit is {window.limit} request weight per 1 MINUTE. "
+            "Please use WebSocket Streams for live updates to avoid polling the API.",
+            status=429,
+            retry_after_s=-(-(until_ms - now_ms) // 1000),
+        )
+
+    def hold_everybody(self, until_ms: int) -> None:
+        """Answer 429 to every request until then (a fault)."""
+        self._everybody_waits_until_ms = until_ms
+
+    @staticmethod
+    def _refuse_banned(standing: Standing, now_ms: int) -> None:
+        if now_ms < standing.banned_until_ms:
             raise ExchangeError(
                 -1003,
-                f"Too much request weight used; current limit is {window.limit} request weight per 1 MINUTE. "
-                "Please use WebSocket Streams for live updates to avoid polling the API.",
-                status=429,
-                retry_after_s=window.seconds_left(now_ms),
+                f"Way too much request weight used; IP banned until {standing.banned_until_ms}. "
+                "Please use WebSocket Streams for live updates to avoid bans.",
+                status=418,
+                retry_after_s=-(-(standing.banned_until_ms - now_ms) // 1000),
             )
 
     def add_weight(self, address: str, weight: int, now_ms: int) -> None:
@@ -66,6 +112,8 @@ class Limiter:
         """Start all counts again."""
         self._weights.clear()
         self._orders.clear()
+        self._standings.clear()
+        self._everybody_waits_until_ms = 0
 
     def refund(self, address: str, weight: int, now_ms: int) -> None:
         """Successful order requests cost nothing (since 2026-04-02)."""

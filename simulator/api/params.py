@@ -39,6 +39,10 @@ class Params:
     def has(self, name: str) -> bool:
         return name in self._values
 
+    def symbol_or_empty(self) -> str:
+        """The symbol as it was sent, for choosing faults."""
+        return self._values.get("symbol", "")
+
     def names(self) -> set[str]:
         return set(self._values)
 

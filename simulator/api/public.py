@@ -18,9 +18,11 @@ from simulator.market.candles import (
     DAY_MS,
     FIXED_INTERVALS_MS,
     INTERVALS,
+    MINUTE_MS,
     aggregate,
     interval_open_ms,
 )
+from simulator.market.seconds import SECOND_MS, second_candles
 from simulator.market.tape import SymbolTape
 
 KLINES_DEFAULT, KLINES_MAX = 500, 1000
@@ -51,6 +53,8 @@ def klines(desk: Desk, call: Call) -> list[list[Any]]:
     """Candles of market time; the last one may be open. Longer intervals are derived from minutes."""
     tape = _tape(desk, call.params)
     interval = call.params.required("interval")
+    if interval == "1s":
+        return _second_klines(tape, call.params)
     if interval not in INTERVALS:
         raise ExchangeError(-1120, "Invalid interval.")
     limit = call.params.limit(KLINES_DEFAULT, KLINES_MAX)
@@ -81,6 +85,25 @@ def klines(desk: Desk, call: Call) -> list[list[Any]]:
     return rows[:limit]
 
 
+def _second_klines(tape: SymbolTape, params: Params) -> list[list[Any]]:
+    """Candles of a second, made from the tape's trades."""
+    limit = params.limit(KLINES_DEFAULT, KLINES_MAX)
+    start, end = params.integer("startTime"), params.integer("endTime")
+    last_ms = tape.last_ms if end is None else min(end, tape.last_ms)
+    first_ms = last_ms - (limit - 1) * SECOND_MS if start is None else start
+    first_ms = max(tape.first_ms, -(-first_ms // SECOND_MS) * SECOND_MS)
+    last_ms = min(last_ms, first_ms + limit * SECOND_MS - 1)
+    if first_ms > last_ms:
+        return []
+    before = list(tape.minutes(first_ms - MINUTE_MS, first_ms - 1))
+    price = before[-1].open if before else tape.last_price
+    ticks = list(tape.ticks(first_ms - first_ms % MINUTE_MS, last_ms))
+    earlier = [tick.price for tick in ticks if tick.time_ms < first_ms and tick.quantity]
+    rest = [tick for tick in ticks if tick.time_ms >= first_ms]
+    candles = second_candles(rest, first_ms, last_ms, earlier[-1] if earlier else price)
+    return [kline_row(candle, "1s") for candle in candles]
+
+
 def ticker_price(desk: Desk, call: Call) -> Any:
     def one(symbol: str) -> dict[str, Any]:
         return {"symbol": symbol, "price": units_text(desk.exchange.tapes[symbol].last_price)}
@@ -106,38 +129,43 @@ def best_quotes(exchange: Exchange, symbol: str) -> dict[str, Any]:
 def ticker_24hr(desk: Desk, call: Call) -> Any:
     mini = (call.params.text("type") or "FULL") == "MINI"
 
-    def one(symbol: str) -> dict[str, Any]:
-        day = desk.exchange.tapes[symbol].day_statistics()
-        statistics: dict[str, Any] = {
-            "symbol": symbol,
-            "openPrice": units_text(day.open),
-            "highPrice": units_text(day.high),
-            "lowPrice": units_text(day.low),
-            "lastPrice": units_text(day.close),
-            "volume": units_text(day.volume),
-            "quoteVolume": units_text(day.quote_volume),
-            "openTime": day.open_ms,
-            "closeTime": day.close_ms,
-            "firstId": day.first_trade_id if day.trades else -1,
-            "lastId": day.first_trade_id + day.trades - 1 if day.trades else -1,
-            "count": day.trades,
-        }
-        if mini:
-            return statistics
-        change = day.close - day.open
-        average = day.quote_volume * 10**8 // day.volume if day.volume else day.close
-        sign = "-" if change < 0 else ""
-        quotes = best_quotes(desk.exchange, symbol)
-        return statistics | {
-            "priceChange": sign + units_text(abs(change)),
-            "priceChangePercent": f"{change / day.open * 100:.3f}",
-            "weightedAvgPrice": units_text(average),
-            "prevClosePrice": units_text(day.open),
-            "lastQty": units_text(_last_quantity(desk.exchange.tapes[symbol])),
-            **quotes,
-        }
+    render = mini_day_json if mini else day_json
+    return _one_or_all(desk, call.params, lambda symbol: render(desk.exchange, symbol))
 
-    return _one_or_all(desk, call.params, one)
+
+def mini_day_json(exchange: Exchange, symbol: str) -> dict[str, Any]:
+    """Rolling 24 hours of a symbol, type MINI."""
+    day = exchange.tapes[symbol].day_statistics()
+    return {
+        "symbol": symbol,
+        "openPrice": units_text(day.open),
+        "highPrice": units_text(day.high),
+        "lowPrice": units_text(day.low),
+        "lastPrice": units_text(day.close),
+        "volume": units_text(day.volume),
+        "quoteVolume": units_text(day.quote_volume),
+        "openTime": day.open_ms,
+        "closeTime": day.close_ms,
+        "firstId": day.first_trade_id if day.trades else -1,
+        "lastId": day.first_trade_id + day.trades - 1 if day.trades else -1,
+        "count": day.trades,
+    }
+
+
+def day_json(exchange: Exchange, symbol: str) -> dict[str, Any]:
+    """Rolling 24 hours of a symbol, type FULL."""
+    day = exchange.tapes[symbol].day_statistics()
+    change = day.close - day.open
+    average = day.quote_volume * 10**8 // day.volume if day.volume else day.close
+    sign = "-" if change < 0 else ""
+    return mini_day_json(exchange, symbol) | {
+        "priceChange": sign + units_text(abs(change)),
+        "priceChangePercent": f"{change / day.open * 100:.3f}",
+        "weightedAvgPrice": units_text(average),
+        "prevClosePrice": units_text(day.open),
+        "lastQty": units_text(_last_quantity(exchange.tapes[symbol])),
+        **best_quotes(exchange, symbol),
+    }
 
 
 def avg_price(desk: Desk, call: Call) -> dict[str, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
 from decimal import Decimal
 
+from Crypto.Hash import SHA256
+from Crypto.PublicKey import ECC, RSA
+from Crypto.Signature import eddsa, pkcs1_15
+
 from simulator.api.params import Params
-from simulator.engine.contracts import Account
+from simulator.engine.contracts import Account, KeyType
 from simulator.engine.errors import ExchangeError, illegal_characters
 from simulator.engine.exchange import Exchange
 
@@ -17,6 +22,7 @@ SIGNATURE_PAIR = re.compile(r"(^|&)signature=[^&]*")
 RECV_WINDOW_DEFAULT_MS = Decimal(5_000)
 RECV_WINDOW_MAX_MS = Decimal(60_000)
 AHEAD_MAX_MS = 1_000
+RSA_BITS_MIN = 2_048
 # Larger numbers are microseconds: 10^14 ms would be the year 5138.
 MICROSECONDS_FROM = 10**14
 
@@ -37,16 +43,43 @@ def rest_payload(query: str, body: str) -> str:
 
 
 def check_signed(account: Account, params: Params, payload: str, now_ms: int) -> None:
-    """Raise -1102, -1021 or -1022 unless the request is fresh and signed with the account's secret."""
+    """Raise -1102, -1021 or -1022 unless the request is fresh and signed with the account's key."""
     timestamp_text = params.required("timestamp")
     signature = params.required("signature")
     check_timestamp(timestamp_text, params, now_ms)
     # JSON can carry half a surrogate pair, which plain UTF-8 cannot.
     signed = payload.encode(errors="surrogatepass")
-    expected = hmac.new(account.secret_key.encode(), signed, hashlib.sha256).hexdigest()
-    # The hex digits of an HMAC may come in either case.
-    if not hmac.compare_digest(expected.encode(), signature.lower().encode(errors="surrogatepass")):
+    if not _is_signed_by(account, signed, signature):
         raise ExchangeError(-1022, "Signature for this request is not valid.")
+
+
+def public_key_problem(key_type: KeyType, pem: str) -> str | None:
+    """What is wrong with a public key for this type, None when it is good."""
+    try:
+        if key_type is KeyType.RSA:
+            too_short = RSA.import_key(pem).size_in_bits() < RSA_BITS_MIN
+            return f"an RSA key must have at least {RSA_BITS_MIN} bits" if too_short else None
+        if ECC.import_key(pem).curve != "Ed25519":
+            return "the key is on another curve than Ed25519"
+    except (ValueError, IndexError, TypeError) as error:
+        return f"publicKey must be the PEM text of a public key: {error}"
+    return None
+
+
+def _is_signed_by(account: Account, signed: bytes, signature: str) -> bool:
+    if account.key_type is KeyType.HMAC:
+        expected = hmac.new(account.secret_key.encode(), signed, hashlib.sha256).hexdigest()
+        # The hex digits of an HMAC may come in either case.
+        return hmac.compare_digest(expected.encode(), signature.lower().encode(errors="surrogatepass"))
+    try:
+        raw = base64.b64decode(signature, validate=True)
+        if account.key_type is KeyType.RSA:
+            pkcs1_15.new(RSA.import_key(account.secret_key)).verify(SHA256.new(signed), raw)
+        else:
+            eddsa.new(ECC.import_key(account.secret_key), "rfc8032").verify(signed, raw)
+    except ValueError:
+        return False
+    return True
 
 
 def check_timestamp(text: str, params: Params, now_ms: int) -> None:

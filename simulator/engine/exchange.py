@@ -218,6 +218,15 @@ class Exchange:
         self._lists.follow_up(now_ms)
         self._settlement.finish(now_ms)
 
+    def wipe(self) -> None:
+        """Forget orders, lists, trades and balances without a word; accounts and their keys stay."""
+        for order in list(self.records.all_open()):
+            self._floor.withdraw(order)
+        self.records.clear()
+        self.ledger.clear()
+        self._settlement.touched_lists.clear()
+        self._settlement.changes.accounts.update(self.ledger.accounts)
+
     # --- rules ------------------------------------------------------------------------------------------
 
     def set_status(self, symbol: str, status: str) -> None:

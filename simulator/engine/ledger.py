@@ -66,6 +66,15 @@ class Ledger:
         self.house[party][asset] = amount
         self._totals[asset] += amount
 
+    def clear(self) -> None:
+        """Forget every balance; the accounts stay."""
+        for account in self.accounts.values():
+            account.balances = {}
+        for amounts in self.house.values():
+            amounts.clear()
+        self.touched.clear()
+        self._totals.clear()
+
     def check_touched(self) -> None:
         """Raise ConservationError unless every asset changed since the last check still sums to zero."""
         for _, asset in self.touched:

@@ -22,6 +22,16 @@ class Records:
         self.lists: dict[int, OrderList] = {}
         self._open_lists: dict[int, dict[int, OrderList]] = defaultdict(dict)
 
+    def clear(self) -> None:
+        """Forget everything but how many accounts there are."""
+        accounts = self.counters["account"]
+        for index in (
+            self.counters, self._orders, self._by_client_id, self._by_account, self._open,
+            self._open_client_ids, self._trades, self.lists, self._open_lists,
+        ):  # fmt: skip
+            index.clear()
+        self.counters["account"] = accounts
+
     def next_id(self, counter: str) -> int:
         self.counters[counter] += 1
         return self.counters[counter]

@@ -72,6 +72,8 @@ def interval_open_ms(interval: str, moment_ms: int) -> int:
 
 def interval_close_ms(interval: str, open_ms: int) -> int:
     """Last millisecond of the candle of `interval` that opens at `open_ms`."""
+    if interval == "1s":
+        return open_ms + 999
     if interval == "1w":
         return open_ms + WEEK_MS - 1
     if interval == "1M":

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from typing import Protocol
 
 from simulator.market.candles import MINUTE_MS, RawCandle
-from simulator.market.path import TICKS_PER_CANDLE, stable_hash
+from simulator.market.path import TICKS_PER_CANDLE, PathTick, stable_hash
 
 UNITS = 10**8
 TREND_BLOCK_MINUTES = 60
@@ -24,6 +24,10 @@ class CandleSource(Protocol):
 
     def next_after(self, open_ms: int) -> RawCandle | None:
         """The first candle that opens after `open_ms`, None when there is none any more."""
+        ...
+
+    def trades(self, open_ms: int) -> list[PathTick] | None:
+        """The recorded trades of the minute that opens then; None when only candles are known."""
         ...
 
 
@@ -43,6 +47,62 @@ class RecordedSource:
     def next_after(self, open_ms: int) -> RawCandle | None:
         index = bisect_left(self._columns[0], open_ms + 1)
         return self.at(index) if index < len(self) else None
+
+    def trades(self, open_ms: int) -> list[PathTick] | None:
+        return None
+
+
+class TradesSource(RecordedSource):
+    """Recorded trades, in columns, with the minute candles that they make."""
+
+    def __init__(self, identity: str, trades: RecordedTrades) -> None:
+        super().__init__(identity, trades.candles())
+        self._trades = trades
+
+    def trades(self, open_ms: int) -> list[PathTick] | None:
+        return self._trades.minute(open_ms)
+
+
+class RecordedTrades:
+    """Ascending trades: time, price, quantity, whether the buyer was the maker. 1e-8 units."""
+
+    def __init__(self) -> None:
+        self._times, self._prices = array("q"), array("q")
+        self._quantities, self._makers = array("q"), array("b")
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    @property
+    def last_ms(self) -> int:
+        return self._times[-1]
+
+    def append(self, time_ms: int, price: int, quantity: int, buyer_is_maker: bool) -> None:
+        self._times.append(time_ms)
+        self._prices.append(price)
+        self._quantities.append(quantity)
+        self._makers.append(buyer_is_maker)
+
+    def minute(self, open_ms: int) -> list[PathTick]:
+        """The trades of one minute."""
+        first, end = bisect_left(self._times, open_ms), bisect_left(self._times, open_ms + MINUTE_MS)
+        return [
+            PathTick(self._times[i] - open_ms, self._prices[i], self._quantities[i], bool(self._makers[i]))
+            for i in range(first, end)
+        ]
+
+    def candles(self) -> list[RawCandle]:
+        """The candle of every minute that has a trade."""
+        candles: list[RawCandle] = []
+        at = 0
+        while at < len(self):
+            open_ms = self._times[at] - self._times[at] % MINUTE_MS
+            end = bisect_left(self._times, open_ms + MINUTE_MS, at)
+            prices = self._prices[at:end]
+            volume = sum(self._quantities[at:end])
+            candles.append(RawCandle(open_ms, prices[0], max(prices), min(prices), prices[-1], volume))
+            at = end
+        return candles
 
 
 class GeneratedSource:
@@ -76,6 +136,9 @@ class GeneratedSource:
         self._step = step
         self._lattice: dict[tuple[int, int], tuple[int, float, float]] = {}
         self._last_price = (-1, 0.0)
+
+    def trades(self, open_ms: int) -> list[PathTick] | None:
+        return None
 
     def next_after(self, open_ms: int) -> RawCandle:
         return self.minute(open_ms // MINUTE_MS + 1)

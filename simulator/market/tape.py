@@ -78,8 +78,14 @@ class SymbolTape:
         self._path: list[PathTick] = []
         self.open_candle: Candle | None = None
         if raw is not None:
-            seed = stable_hash(self._seed, self.symbol, raw.open_ms)
-            self._path = candle_path(raw, seed, self._tick, self._step)
+            self._path = self._path_of(raw)
+
+    def _path_of(self, raw: RawCandle) -> list[PathTick]:
+        """The recorded trades of a minute, or a path that fits its candle."""
+        recorded = self.source.trades(raw.open_ms)
+        if recorded is not None:
+            return recorded
+        return candle_path(raw, stable_hash(self._seed, self.symbol, raw.open_ms), self._tick, self._step)
 
     @property
     def ended(self) -> bool:
@@ -125,6 +131,24 @@ class SymbolTape:
         yield from self.series.between(start_ms, end_ms)
         if self.open_candle is not None and start_ms <= self.open_candle.open_ms <= end_ms:
             yield self.open_candle
+
+    def ticks(self, start_ms: int, end_ms: int) -> Iterator[Tick]:
+        """The ticks in [start_ms, end_ms] that have been played, made again from their candles."""
+        first_minute = start_ms - start_ms % MINUTE_MS
+        for candle in self.series.between(first_minute, end_ms):
+            yield from self._ticks_of(RawCandle._make(candle[:6]), candle.first_trade_id, start_ms, end_ms)
+        if self.open_candle is not None and self._raw is not None:
+            first_id = self.open_candle.first_trade_id
+            yield from self._ticks_of(self._raw, first_id, start_ms, min(end_ms, self.last_ms))
+
+    def _ticks_of(self, raw: RawCandle, trade_id: int, start_ms: int, end_ms: int) -> Iterator[Tick]:
+        for offset_ms, price, quantity, buyer_is_maker in self._path_of(raw):
+            time_ms = raw.open_ms + offset_ms
+            if start_ms <= time_ms <= end_ms:
+                number = trade_id if quantity else -1
+                yield Tick(self.symbol, time_ms, price, quantity, buyer_is_maker, number)
+            if quantity:
+                trade_id += 1
 
     def average_price(self, minutes: int) -> int:
         """Volume-weighted price of the last minutes; the last price when nothing was traded."""

@@ -5,6 +5,7 @@ Answers on loopback only. Errors are {"error": sentence}.
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import string
@@ -14,13 +15,14 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from simulator.api.render import my_trade, order_query
+from simulator.api.render import list_json, my_trade, order_query
+from simulator.api.security import public_key_problem
 from simulator.decimals import money_text, units_text
-from simulator.engine.contracts import Side
+from simulator.engine.contracts import KeyType, Side
 from simulator.engine.errors import ExchangeError
-from simulator.faults import FaultKind
 from simulator.market.path import TICKS_PER_CANDLE
 from simulator.market.sources import GeneratedSource
+from simulator.server.incidents import Incidents
 from simulator.server.venue import Venue
 
 LOOPBACK = frozenset({"127.0.0.1", "::1"})
@@ -32,13 +34,16 @@ API_KEY_PREFIX = "SIMKEY"
 SIGNING_KEY_PREFIX = "SIMSECRET"
 KEY_LENGTH = 64
 BOOK_LEVELS = 20
+SPEED_MAX = 100_000.0
+STEP_MS_MAX = 7 * 86_400_000
 
 
 class Control:
     """The control paths of one venue."""
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, venue: Venue, incidents: Incidents) -> None:
         self._venue = venue
+        self._incidents = incidents
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -50,6 +55,9 @@ class Control:
             web.get("/sim/books", self._handler(self.books)),
             web.get("/sim/market", self._handler(self.market)),
             web.post("/sim/market", self._handler(self.set_market)),
+            web.post("/sim/clock", self._handler(self.set_clock)),
+            web.post("/sim/reset", self._handler(self.reset)),
+            web.post("/sim/bnb", self._handler(self.set_bnb)),
             web.get("/sim/faults", self._handler(self.faults)),
             web.post("/sim/faults", self._handler(self.arm_fault)),
             web.delete("/sim/faults", self._handler(self.disarm_faults)),
@@ -72,20 +80,39 @@ class Control:
         return handle
 
     def open_account(self, body: dict[str, Any]) -> dict[str, Any]:
-        """{"balances": {"USDT": "10000"}} -> {"apiKey", "secretKey", "uid"}."""
+        """{"balances": {"USDT": "10000"}} -> {"apiKey", "secretKey", "uid"}; with {"keyType": "RSA" | "ED25519",
+        "publicKey": PEM} there is no secretKey."""
         balances = body.get("balances", {})
-        _only(body, {"balances"})
+        _only(body, {"balances", "keyType", "publicKey", "bnbBurn"})
         if not isinstance(balances, dict):
             raise ValueError("balances must be an object of asset and amount")
+        key_type, secret = _signing_key(body)
+        pays_in_bnb = _boolean(body.get("bnbBurn", False), "bnbBurn")
         amounts = {_asset(asset): _amount(amount) for asset, amount in balances.items()}
         if any(amount < 0 for amount in amounts.values()):
             raise ValueError("opening balances must not be negative")
         now_ms = self._venue.now_ms()
-        account = self._venue.exchange.open_account(_key(API_KEY_PREFIX), _key(SIGNING_KEY_PREFIX), now_ms)
+        account = self._venue.exchange.open_account(
+            _key(API_KEY_PREFIX), secret, now_ms, key_type, pays_in_bnb
+        )
         for asset, amount in amounts.items():
             if amount:
                 self._venue.exchange.deposit(account.account_id, asset, amount, now_ms)
-        return {"apiKey": account.api_key, "secretKey": account.secret_key, "uid": account.account_id}
+        opened = {"apiKey": account.api_key, "uid": account.account_id}
+        return opened | {"secretKey": secret} if key_type is KeyType.HMAC else opened
+
+    def set_bnb(self, body: dict[str, Any]) -> dict[str, Any]:
+        """{"apiKey", "bnbBurn": true|false}: pay commission in BNB or not."""
+        _only(body, {"apiKey", "bnbBurn"})
+        wanted = _boolean(body.get("bnbBurn"), "bnbBurn")
+        self._venue.exchange.set_pays_in_bnb(self._account_id(body), wanted)
+        return {"bnbBurn": wanted}
+
+    def _account_id(self, body: dict[str, Any]) -> int:
+        account_id = self._venue.exchange.account_ids.get(str(body.get("apiKey")))
+        if account_id is None:
+            raise ValueError("no account has this apiKey")
+        return account_id
 
     def accounts(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """Keys (never secrets) and balances."""
@@ -105,9 +132,7 @@ class Control:
     def deposit(self, body: dict[str, Any]) -> dict[str, Any]:
         """{"apiKey", "asset", "amount"}: a negative amount is a withdrawal."""
         _only(body, {"apiKey", "asset", "amount"})
-        account_id = self._venue.exchange.account_ids.get(str(body.get("apiKey")))
-        if account_id is None:
-            raise ValueError("no account has this apiKey")
+        account_id = self._account_id(body)
         asset, amount = _asset(body.get("asset")), _amount(body.get("amount"))
         if not amount:
             raise ValueError("amount must not be zero")
@@ -116,9 +141,13 @@ class Control:
         return {"asset": asset, "free": money_text(balance.free), "locked": money_text(balance.locked)}
 
     def orders(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Every order and every fill of every account."""
+        """Every order, order list and fill of every account."""
         records = self._venue.exchange.records
         return {
+            "lists": [
+                list_json(order_list, records.legs(order_list)) | {"uid": order_list.account_id}
+                for order_list in records.lists.values()
+            ],
             "orders": [order_query(order) | {"uid": order.account_id} for order in records.all_orders()],
             "trades": [my_trade(trade) | {"uid": trade.account_id} for trade in records.all_trades()],
         }
@@ -160,7 +189,7 @@ class Control:
             "identity": venue.identity,
             "seed": venue.settings.seed,
             "replay": [str(path) for path in venue.settings.replay],
-            "speed": venue.settings.speed,
+            "speed": venue.clock.speed,
             "paused": venue.clock.paused,
             "ended": venue.ended,
             "market_time_ms": venue.position().market_ms,
@@ -188,19 +217,49 @@ class Control:
         self._venue.save_position()
         return self.market({})
 
+    def set_clock(self, body: dict[str, Any]) -> dict[str, Any]:
+        """{"mode": "real" | "scaled" | "stepped"}, with "speed" for scaled; {"step_ms": n} moves a stepped one.
+
+        Only market time: server time stays the wall's, because clients sign with theirs.
+        """
+        _only(body, {"mode", "speed", "step_ms"})
+        clock, mode, step_ms = self._venue.clock, body.get("mode"), body.get("step_ms")
+        if mode not in (None, "real", "scaled", "stepped") or (mode is None and step_ms is None):
+            raise ValueError("mode must be real, scaled or stepped")
+        speed = body.get("speed", 1)
+        if (mode == "scaled") != ("speed" in body) or isinstance(speed, bool) or not _is_speed(speed):
+            raise ValueError(f"scaled, and only scaled, needs a speed above 0 and at most {SPEED_MAX:.0f}")
+        stepped = mode == "stepped" or (mode is None and clock.paused)
+        if step_ms is not None and not (stepped and type(step_ms) is int and 0 < step_ms <= STEP_MS_MAX):
+            raise ValueError(f"step_ms must be 1 to {STEP_MS_MAX} milliseconds, of a stepped clock")
+        if mode in ("real", "scaled"):
+            clock.set_speed(float(speed))
+        if mode is not None:
+            clock.set_paused(mode == "stepped")
+        if step_ms is not None:
+            self._venue.step_market(step_ms)
+        self._venue.save_position()
+        return self.market({})
+
+    def reset(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The testnet's monthly wipe: {"balances": {...}} is what every account has afterwards."""
+        _only(body, {"balances"})
+        balances = body.get("balances", {})
+        if not isinstance(balances, dict):
+            raise ValueError("balances must be an object of asset and amount")
+        grant = {_asset(asset): _amount(amount) for asset, amount in balances.items()}
+        if any(amount <= 0 for amount in grant.values()):
+            raise ValueError("balances must be above zero")
+        self._venue.reset(grant)
+        return {"accounts": len(self._venue.exchange.ledger.accounts)}
+
     def faults(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """Every fault with what is left of it and when it fired."""
         return self._venue.desk.faults.listing()
 
     def arm_fault(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Arm a fault (simulator.faults.FaultKind says which there are); close_ws fires at once."""
-        fault = self._venue.desk.faults.arm(body)
-        if fault.kind is FaultKind.CLOSE_WS:
-            for connection in self._venue.connections.under(fault.path):
-                if self._venue.desk.faults.take(
-                    fault.kind, fault.method, connection.path, self._venue.now_ms()
-                ):
-                    connection.close_soon(fault.close_code, "closed by a fault")
+        """Arm a fault (simulator.faults.FaultKind says which there are); some act at once."""
+        fault = self._incidents.arm(body)
         return {"fault_id": fault.fault_id, "count": fault.count}
 
     def disarm_faults(self, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -210,6 +269,35 @@ class Control:
 
 def _phase(source: Any, market_ms: int) -> str | None:
     return source.phase(market_ms // 60_000) if isinstance(source, GeneratedSource) else None
+
+
+def _signing_key(body: dict[str, Any]) -> tuple[KeyType, str]:
+    """The key type, and what its signatures are checked with: a new secret, or the public key that was sent."""
+    try:
+        key_type = KeyType(body.get("keyType", KeyType.HMAC))
+    except ValueError:
+        raise ValueError(f"keyType must be one of {', '.join(KeyType)}") from None
+    public_key = body.get("publicKey")
+    if key_type is KeyType.HMAC:
+        if public_key is not None:
+            raise ValueError("an HMAC key has no publicKey")
+        return key_type, _key(SIGNING_KEY_PREFIX)
+    if not isinstance(public_key, str):
+        raise ValueError("publicKey must be the PEM text of a public key")
+    problem = public_key_problem(key_type, public_key)
+    if problem is not None:
+        raise ValueError(problem)
+    return key_type, public_key
+
+
+def _boolean(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false")
+    return value
+
+
+def _is_speed(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and 0 < value <= SPEED_MAX
 
 
 def _object(data: bytes) -> dict[str, Any]:

@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from simulator.api.public import best_quotes
-from simulator.api.render import agg_trade_event, kline_event, trade_event
 from simulator.clock import monotonic_seconds
-from simulator.decimals import units_text
-from simulator.engine.exchange import Exchange
-from simulator.market.candles import INTERVALS, MINUTE_MS, Candle, interval_close_ms, interval_open_ms, merge
-from simulator.market.tape import CandleClosed, SymbolTape, Tick
+from simulator.faults import MARKET_MESSAGES, Fault, FaultBook, FaultKind
 from simulator.server.sockets import Connection
 
 STREAMS_PER_CONNECTION_MAX = 1_024
 INBOUND_PER_SECOND_MAX = 5
-MINI_TICKER_SECONDS = 1.0
 REQUEST_ID = re.compile(r"^[a-zA-Z0-9-_]{1,36}$")
 
 
@@ -44,12 +39,13 @@ class Subscriber:
 
 
 class MarketStreams:
-    """Subscriptions by stream name, and the messages that the market's steps make for them."""
+    """Subscriptions by stream name. `on_first` is called with a stream's name before its first listener."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, faults: FaultBook, now_ms: Callable[[], int]) -> None:
+        self._faults = faults
+        self._now_ms = now_ms
         self._listeners: dict[str, set[Subscriber]] = defaultdict(set)
-        self._mini_sent_at = 0.0
+        self.on_first: Callable[[str], None] = lambda stream: None
 
     # --- subscriptions ----------------------------------------------------------------------------------
 
@@ -107,6 +103,8 @@ class MarketStreams:
         if len(subscriber.streams | set(streams)) > STREAMS_PER_CONNECTION_MAX:
             raise ValueError(f"at most {STREAMS_PER_CONNECTION_MAX} streams a connection")
         for name in streams:
+            if name not in self._listeners:
+                self.on_first(name)
             subscriber.streams.add(name)
             self._listeners[name].add(subscriber)
 
@@ -121,96 +119,39 @@ class MarketStreams:
 
     # --- messages ---------------------------------------------------------------------------------------
 
-    def publish(self, steps: list[Tick | CandleClosed]) -> None:
-        """Send what the steps mean: every trade and every close, the open candles and quotes once."""
-        changed = self._exchange.changed_books
-        if not self._listeners:
-            changed.clear()
-            return
-        moved: dict[str, None] = {}
-        for step in steps:
-            if isinstance(step, CandleClosed):
-                self._send_closed(step)
-                continue
-            moved[step.symbol] = None
-            if step.quantity:
-                self._send(f"{step.symbol.lower()}@trade", trade_event, step)
-                self._send(f"{step.symbol.lower()}@aggTrade", agg_trade_event, step)
-        for symbol in moved:
-            self._send_open_candles(self._exchange.tapes[symbol])
-        for symbol in sorted(changed):
-            self._send(f"{symbol.lower()}@bookTicker", self._book_ticker, symbol)
-        changed.clear()
-        self._send_mini_tickers()
+    @property
+    def has_listeners(self) -> bool:
+        return bool(self._listeners)
 
-    def _send(self, stream: str, render: Any, *arguments: Any) -> None:
+    def wanted(self, stream: str) -> bool:
+        """Whether somebody listens to a stream."""
+        return stream in self._listeners
+
+    def send(self, stream: str, render: Any, *arguments: Any) -> None:
+        """Send what `render(*arguments)` gives to everybody who listens to `stream`, as the faults leave it."""
         listeners = self._listeners.get(stream)
         if not listeners:
             return
         message = msgspec.json.encode(render(*arguments))
         wrapped = b'{"stream":"%b","data":%b}' % (stream.encode(), message)
-        for subscriber in listeners:
-            subscriber.connection.send(wrapped if subscriber.combined else message)
+        times, cut = self._mishaps(stream) if self._faults.any_armed(MARKET_MESSAGES) else (1, False)
+        if cut:
+            message, wrapped = message[: len(message) // 2], wrapped[: len(wrapped) // 2]
+        for _ in range(times):
+            for subscriber in listeners:
+                subscriber.connection.send(wrapped if subscriber.combined else message)
 
-    def _send_closed(self, step: CandleClosed) -> None:
-        event_ms = step.candle.open_ms + MINUTE_MS
-        prefix = f"{step.symbol.lower()}@kline_"
-        for interval in INTERVALS:
-            if prefix + interval not in self._listeners:
-                continue
-            open_ms = interval_open_ms(interval, step.candle.open_ms)
-            if interval_close_ms(interval, open_ms) == event_ms - 1:
-                candle = self._candle(self._exchange.tapes[step.symbol], open_ms, event_ms - 1)
-                self._send(prefix + interval, kline_event, step.symbol, candle, interval, event_ms, True)
+    def _mishaps(self, stream: str) -> tuple[int, bool]:
+        """How often a message is sent, and whether only half of it."""
+        now_ms, symbol = self._now_ms(), stream.partition("@")[0].upper()
 
-    def _send_open_candles(self, tape: SymbolTape) -> None:
-        if tape.open_candle is None:
-            return
-        prefix = f"{tape.symbol.lower()}@kline_"
-        for interval in INTERVALS:
-            if prefix + interval in self._listeners:
-                open_ms = interval_open_ms(interval, tape.open_candle.open_ms)
-                candle = self._candle(tape, open_ms, tape.last_ms)
-                self._send(prefix + interval, kline_event, tape.symbol, candle, interval, tape.last_ms, False)
+        def take(kind: FaultKind) -> Fault | None:
+            return self._faults.take(kind, "WS", stream, now_ms, None, symbol)
 
-    @staticmethod
-    def _candle(tape: SymbolTape, open_ms: int, last_ms: int) -> Candle:
-        return merge(open_ms, list(tape.minutes(open_ms, last_ms)))
-
-    def _book_ticker(self, symbol: str) -> dict[str, Any]:
-        quotes = best_quotes(self._exchange, symbol)
-        return {
-            "u": self._exchange.books[symbol].update_id,
-            "s": symbol,
-            "b": quotes["bidPrice"],
-            "B": quotes["bidQty"],
-            "a": quotes["askPrice"],
-            "A": quotes["askQty"],
-        }
-
-    def _send_mini_tickers(self) -> None:
-        now = monotonic_seconds()
-        if now - self._mini_sent_at < MINI_TICKER_SECONDS:
-            return
-        self._mini_sent_at = now
-        for symbol in self._exchange.tapes:
-            self._send(f"{symbol.lower()}@miniTicker", self._mini_ticker, symbol)
-        if "!miniTicker@arr" in self._listeners:
-            self._send("!miniTicker@arr", lambda: [self._mini_ticker(s) for s in self._exchange.tapes])
-
-    def _mini_ticker(self, symbol: str) -> dict[str, Any]:
-        day = self._exchange.tapes[symbol].day_statistics()
-        return {
-            "e": "24hrMiniTicker",
-            "E": day.close_ms,
-            "s": symbol,
-            "c": units_text(day.close),
-            "o": units_text(day.open),
-            "h": units_text(day.high),
-            "l": units_text(day.low),
-            "v": units_text(day.volume),
-            "q": units_text(day.quote_volume),
-        }
+        if take(FaultKind.MUTE_MARKET) is not None:
+            return 0, False
+        twin = take(FaultKind.DUPLICATE_MARKET)
+        return twin.times if twin else 1, take(FaultKind.TRUNCATE_MARKET) is not None
 
 
 def _is_request_id(value: Any) -> bool:

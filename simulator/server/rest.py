@@ -13,7 +13,7 @@ from simulator.api.endpoints import GONE, REST, REST_PREFIX, Endpoint
 from simulator.api.params import Params
 from simulator.api.security import account_of_key, check_signed, rest_payload
 from simulator.engine.errors import ExchangeError
-from simulator.faults import Fault, FaultKind, Phase
+from simulator.faults import Fault
 from simulator.server.venue import Venue
 
 
@@ -37,16 +37,24 @@ class RestApi:
             return _json({"code": -1000, "msg": "Gone: listenKeys ended on 2026-02-20."}, 410)
         if endpoint is None:
             return _json({"code": -1000, "msg": f"No such endpoint: {request.method} {request.path}"}, 404)
-        before = await self._misbehave(request, Phase.BEFORE)
-        if before is not None:
-            return _fault_answer(before)
+        return await self._answer(request, endpoint, body)
+
+    async def _answer(self, request: web.Request, endpoint: Endpoint, body: str) -> web.StreamResponse:
         # The raw path keeps the percent-encoding that the client signed.
         query = request.raw_path.partition("?")[2]
+        symbol = Params.from_request(query, body).symbol_or_empty()
+        now_ms = self._venue.now_ms()
+        mishaps = self._venue.desk.faults.mishaps(request.method, request.path, symbol, now_ms)
+        if mishaps.delay_before_ms:
+            await asyncio.sleep(mishaps.delay_before_ms / 1000)
+        if mishaps.answer_before is not None:
+            return _fault_answer(mishaps.answer_before)
         answer, status, headers = self._execute(request, endpoint, query, body)
-        after = await self._misbehave(request, Phase.AFTER)
-        if after is not None:
-            return _fault_answer(after)
-        if self._take(request, FaultKind.DROP_ANSWER) is not None:
+        if mishaps.delay_after_ms:
+            await asyncio.sleep(mishaps.delay_after_ms / 1000)
+        if mishaps.answer_after is not None:
+            return _fault_answer(mishaps.answer_after)
+        if mishaps.drop_answer:
             if request.transport is not None:
                 request.transport.abort()
             # aiohttp notices the closed connection and sends nothing.
@@ -85,17 +93,6 @@ class RestApi:
             headers["X-MBX-ORDER-COUNT-1D"] = str(day)
         return answer, status, headers
 
-    async def _misbehave(self, request: web.Request, phase: Phase) -> Fault | None:
-        """Sit out an armed delay; hand back an armed status."""
-        delay = self._take(request, FaultKind.DELAY_MS, phase)
-        if delay is not None:
-            await asyncio.sleep(delay.ms / 1000)
-        return self._take(request, FaultKind.STATUS, phase)
-
-    def _take(self, request: web.Request, kind: FaultKind, phase: Phase | None = None) -> Fault | None:
-        venue = self._venue
-        return venue.desk.faults.take(kind, request.method, request.path, venue.now_ms(), phase)
-
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(
@@ -104,5 +101,5 @@ def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -
 
 
 def _fault_answer(fault: Fault) -> web.Response:
-    headers = {"Retry-After": "1"} if fault.status in (418, 429) else None
+    headers = {"Retry-After": str(fault.retry_after_s)} if fault.status in (418, 429) else None
     return _json({"code": fault.code, "msg": fault.msg}, fault.status, headers)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import WSMsgType, web
 
-from simulator.clock import monotonic_seconds
+from simulator.clock import monotonic_seconds, system_now_ms
 
 QUEUE_MESSAGES_MAX = 5_000
 PING_INTERVAL_SECONDS = 20.0
@@ -26,6 +26,7 @@ class Connection:
         self.path = path
         self.address = request.remote or ""
         self.opened_at = monotonic_seconds()
+        self.connected_ms = system_now_ms()
         self.last_pong_at = self.opened_at
         self.last_ping_at = self.opened_at
         self.on_close: list[Callable[[], None]] = []
@@ -33,6 +34,7 @@ class Connection:
         self._queue: deque[tuple[WSMsgType, bytes]] = deque()
         self._wake = asyncio.Event()
         self._closing: tuple[int, str] | None = None
+        self._silent_until = 0.0
 
     @property
     def closing(self) -> bool:
@@ -57,6 +59,15 @@ class Connection:
         self._closing = self._closing or (code, reason)
         self._queue.clear()
         self._wake.set()
+
+    @property
+    def silent(self) -> bool:
+        """Half open: nothing is sent and nothing heard."""
+        return monotonic_seconds() < self._silent_until
+
+    def fall_silent(self, seconds: float) -> None:
+        """Send nothing more for a while, not even pings, and stay open; what was to be sent is lost."""
+        self._silent_until = monotonic_seconds() + seconds
 
     def abort(self) -> None:
         """Cut the connection without a word."""
@@ -83,7 +94,7 @@ class Connection:
             self.abort()
 
     def _enqueue(self, kind: WSMsgType, message: bytes) -> None:
-        if self._closing is not None:
+        if self._closing is not None or self.silent:
             return
         if len(self._queue) >= QUEUE_MESSAGES_MAX:
             self._queue.clear()
@@ -94,9 +105,10 @@ class Connection:
 
 
 class Connections:
-    """All open sockets of a server."""
+    """All open sockets of a server; each lives `lifetime_seconds` at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, lifetime_seconds: float) -> None:
+        self._lifetime_seconds = lifetime_seconds
         self._open: set[Connection] = set()
 
     def __len__(self) -> int:
@@ -140,6 +152,8 @@ class Connections:
         data: str | bytes,
         on_text: Callable[[Connection, str], None],
     ) -> None:
+        if connection.silent:
+            return
         if kind is WSMsgType.PING:
             connection.pong(bytes(data) if isinstance(data, bytes | bytearray) else b"")
         elif kind is WSMsgType.PONG:
@@ -150,11 +164,14 @@ class Connections:
             connection.close_soon(1003, "text frames only")
 
     async def ping_forever(self) -> None:
-        """Ping each connection every 20 s and drop those that have not answered for 60 s."""
+        """Ping each connection every 20 s, drop those that have not answered for 60 s, close the old ones."""
         while True:
             await asyncio.sleep(1.0)
             now = monotonic_seconds()
             for connection in list(self._open):
+                if now - connection.opened_at >= self._lifetime_seconds:
+                    connection.close_soon(1001, "connection is too old")
+                    continue
                 if now - connection.last_ping_at >= PING_INTERVAL_SECONDS:
                     if now - max(connection.last_pong_at, connection.opened_at) >= PONG_WAIT_SECONDS:
                         connection.abort()

@@ -9,7 +9,7 @@ import msgspec
 from simulator.api.account_events import account_event
 from simulator.engine.contracts import AccountEvent
 from simulator.engine.errors import ExchangeError
-from simulator.faults import FaultBook, FaultKind
+from simulator.faults import EventPipe, FaultBook
 from simulator.server.sockets import Connection
 
 SUBSCRIPTIONS_PER_CONNECTION_MAX = 1_000
@@ -18,7 +18,8 @@ SUBSCRIPTIONS_PER_CONNECTION_MAX = 1_000
 class UserStreams:
     """Subscription ids count up per connection from 0; one subscription per account and connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: FaultBook) -> None:
+        self._pipe: EventPipe[tuple[int, bytes]] = EventPipe(faults)
         self._by_account: dict[int, dict[Connection, int]] = defaultdict(dict)
         self._next_id: dict[Connection, int] = {}
 
@@ -33,14 +34,17 @@ class UserStreams:
         self._by_account[account_id][connection] = subscription_id
         return subscription_id
 
-    def unsubscribe(self, connection: Connection, subscription_id: int | None) -> None:
-        """End one subscription, or all of the connection. -2036 when the one named is not active."""
+    def unsubscribe(self, connection: Connection, subscription_id: int | None, now_ms: int) -> None:
+        """End one subscription, or all of the connection, with eventStreamTerminated. -2036 when the one named
+        is not active."""
         ended = False
         for subscribers in self._by_account.values():
             known = subscribers.get(connection)
             if known is not None and subscription_id in (None, known):
                 del subscribers[connection]
                 ended = True
+                event = {"e": "eventStreamTerminated", "E": now_ms}
+                connection.send(msgspec.json.encode({"subscriptionId": known, "event": event}))
         if subscription_id is not None and not ended:
             raise ExchangeError(-2036, "Subscription is not active.")
 
@@ -54,14 +58,27 @@ class UserStreams:
             subscribers.pop(connection, None)
         self._next_id.pop(connection, None)
 
-    def publish(self, event: AccountEvent, faults: FaultBook, now_ms: int) -> None:
-        """Send an event to everybody who listens to its account."""
-        listeners = self._by_account.get(event.account_id)
-        if not listeners:
+    def publish(self, event: AccountEvent, now_ms: int) -> None:
+        """Send an event to everybody who listens to its account, as the faults leave it."""
+        if not self._by_account.get(event.account_id):
             return
         body = account_event(event)
-        if faults.take(FaultKind.MUTE_USER_EVENTS, "WS", body["e"], now_ms):
-            return
-        encoded = msgspec.json.encode(body)
-        for connection, subscription_id in listeners.items():
+        item = (event.account_id, msgspec.json.encode(body))
+        for account_id, encoded in self._pipe.push(
+            event.account_id, body["e"], body.get("s", ""), item, now_ms
+        ):
+            self._deliver(account_id, encoded)
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When the next event that a fault holds back is due."""
+        return self._pipe.next_due_ms
+
+    def publish_late(self, now_ms: int) -> None:
+        """Send the events that a fault held back until now."""
+        for account_id, encoded in self._pipe.due(now_ms):
+            self._deliver(account_id, encoded)
+
+    def _deliver(self, account_id: int, encoded: bytes) -> None:
+        for connection, subscription_id in self._by_account.get(account_id, {}).items():
             connection.send(b'{"subscriptionId":%d,"event":%b}' % (subscription_id, encoded))

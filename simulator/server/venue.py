@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,16 +20,23 @@ from simulator.engine.settlement import Changes
 from simulator.faults import FaultBook
 from simulator.market.candles import MINUTE_MS
 from simulator.market.recording import RecordingError, read_recording
-from simulator.market.sources import CandleSource, GeneratedSource, RecordedSource
+from simulator.market.sources import CandleSource, GeneratedSource, RecordedSource, TradesSource
 from simulator.market.tape import SymbolTape
+from simulator.server.market_feed import MarketFeed
 from simulator.server.market_streams import MarketStreams
+from simulator.server.sessions import Sessions
 from simulator.server.sockets import Connections
 from simulator.server.user_streams import UserStreams
 from simulator.store import MarketPosition, Store, StoreError
 
+STEPS_PER_TURN = 2_000
 GENERATED_HISTORY_MINUTES = 2 * 24 * 60
 REPLAY_HISTORY_CANDLES = 600
 SAVE_INTERVAL_SECONDS = 1.0
+CONNECTION_SECONDS = 86_400.0
+"""Sockets are closed at 24 h (binance.md §6)."""
+RESET_GRANT = {"USDT": Decimal(10_000), "BTC": Decimal(1), "BNB": Decimal(10)}
+"""What each account has after a wipe that names nothing else."""
 
 Answer = TypeVar("Answer")
 
@@ -44,7 +52,22 @@ class VenueSettings:
     replay: tuple[Path, ...] = ()
     speed: float = 1.0
     data: Path | None = None
+    scenario: Path | None = None
+    connection_seconds: float = CONNECTION_SECONDS
     history_minutes: int = GENERATED_HISTORY_MINUTES
+
+
+class Outage:
+    """A time in which the exchange is not there. `stop_listening` closes the port, if somebody can."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.mode = ""
+        self.status = 503
+        self.stop_listening: Callable[[float], None] | None = None
+
+    def begin(self, until: float, mode: str, status: int) -> None:
+        self.until, self.mode, self.status = until, mode, status
 
 
 @dataclass(slots=True)
@@ -68,7 +91,8 @@ class Venue:
         monotonic: Callable[[], float] = monotonic_seconds,
     ) -> None:
         self.settings = settings
-        self.now_ms = now_ms
+        self.skew_ms = 0
+        self.wall_now_ms = now_ms
         self.store = Store(settings.data) if settings.data else None
         position = self.store.market_position() if self.store else None
         market = _replayed(settings) if settings.replay else _generated(settings, now_ms(), position)
@@ -86,11 +110,21 @@ class Venue:
         self.clock = MarketClock(start_ms, settings.speed, monotonic)
         if paused:
             self.clock.set_paused(True)
-        self.connections = Connections()
-        self.market_streams = MarketStreams(exchange)
-        self.user_streams = UserStreams()
+        self.connections = Connections(settings.connection_seconds)
+        self.market_streams = MarketStreams(faults, self.now_ms)
+        self.market_feed = MarketFeed(exchange, self.market_streams, faults, self.now_ms)
+        self.user_streams = UserStreams(faults)
+        self.sessions = Sessions(exchange)
+        self.outage = Outage()
+        # Replaced by the server, which has a loop: (seconds, call) -> None.
+        self.later: Callable[[float, Callable[[], None]], None] = lambda seconds, call: None
         self._saved_at = monotonic()
         self._monotonic = monotonic
+        self._late_call_pending = False
+
+    def now_ms(self) -> int:
+        """Server time; a fault may put it off."""
+        return self.wall_now_ms() + self.skew_ms
 
     @property
     def exchange(self) -> Exchange:
@@ -134,7 +168,20 @@ class Venue:
             if isinstance(event, OrderEvent) and event.trade and event.order.executed == event.trade.quantity:
                 # The first fill of an order gives its place in the unfilled-order count back.
                 self.desk.limiter.add_orders(event.account_id, -1, now_ms)
-            self.user_streams.publish(event, self.desk.faults, now_ms)
+            self.user_streams.publish(event, now_ms)
+        self._publish_late(now_ms)
+
+    def _publish_late(self, now_ms: int) -> None:
+        """Send what a fault has held back long enough, and come again for the rest."""
+        self.user_streams.publish_late(now_ms)
+        due_ms = self.user_streams.next_due_ms
+        if due_ms is not None and not self._late_call_pending:
+            self._late_call_pending = True
+            self.later(max(0.0, (due_ms - now_ms) / 1000), self._on_late_call)
+
+    def _on_late_call(self) -> None:
+        self._late_call_pending = False
+        self._publish_late(self.now_ms())
 
     def _save(self, changes: Changes) -> None:
         self._saved_at = self._monotonic()
@@ -150,7 +197,7 @@ class Venue:
         """Let the market catch up with its clock and publish what happened; False when it is still behind."""
         target_ms = self.clock.now_ms()
         steps = self.execute(lambda: self.exchange.advance(target_ms, self.now_ms(), steps_max))
-        self.market_streams.publish(steps)
+        self.market_feed.publish(steps)
         if self._monotonic() - self._saved_at >= SAVE_INTERVAL_SECONDS:
             self.save_position()
         return len(steps) < steps_max
@@ -158,6 +205,40 @@ class Venue:
     def save_position(self) -> None:
         """Commit where the market stands, and anything else not yet saved."""
         self._save(self.exchange.take_changes())
+
+    def step_market(self, milliseconds: int) -> None:
+        """Move a paused market on and let everything happen that falls into that time."""
+        self.clock.step(milliseconds)
+        while not self.run_market(STEPS_PER_TURN):
+            pass
+        self.save_position()
+
+    def go_down(self, seconds: float, mode: str, status: int) -> None:
+        """Refuse service for a while: see the fault `down`."""
+        self.outage.begin(self._monotonic() + seconds, mode, status)
+        for connection in self.connections.under(""):
+            connection.abort()
+        if mode == "refuse" and self.outage.stop_listening is not None:
+            self.outage.stop_listening(seconds)
+
+    @property
+    def is_down(self) -> bool:
+        return self._monotonic() < self.outage.until
+
+    def reset(self, grant: dict[str, Decimal]) -> None:
+        """The testnet's wipe: orders, lists, trades and balances vanish, keys stay, every account gets `grant`."""
+        self.exchange.take_changes()
+        self.exchange.take_events()
+        self.exchange.wipe()
+        if self.store:
+            self.store.wipe()
+        for account_id in self.exchange.ledger.accounts:
+            for asset, amount in (grant or RESET_GRANT).items():
+                self.exchange.deposit(account_id, asset, amount, self.now_ms())
+        self.exchange.take_events()
+        self._save(self.exchange.take_changes())
+        for connection in self.connections.under(""):
+            connection.close_soon(1001, "data reset")
 
     def close(self) -> None:
         self.save_position()
@@ -219,7 +300,10 @@ def _replayed(settings: VenueSettings) -> _Market:
         except ValueError as error:
             raise RecordingError(f"{path}: {error}") from None
         digests.append(f"{recording.symbol}:{recording.digest}")
-        sources[recording.symbol] = RecordedSource(digests[-1], recording.candles)
+        if recording.trades is not None:
+            sources[recording.symbol] = TradesSource(digests[-1], recording.trades)
+        else:
+            sources[recording.symbol] = RecordedSource(digests[-1], recording.candles)
         history = min(REPLAY_HISTORY_CANDLES, len(recording.candles) // 2)
         firsts.append(recording.candles[0].open_ms)
         starts.append(recording.candles[history].open_ms)

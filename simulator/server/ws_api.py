@@ -13,11 +13,8 @@ from simulator.api.desk import Call
 from simulator.api.endpoints import WS_API, Endpoint
 from simulator.api.limits import weight_limit_json
 from simulator.api.params import Params
-from simulator.api.security import account_of_key, check_signed
-from simulator.clock import system_now_ms
-from simulator.engine.contracts import Account
 from simulator.engine.errors import ExchangeError
-from simulator.faults import FaultKind, Phase
+from simulator.faults import Mishaps
 from simulator.server.sockets import Connection
 from simulator.server.venue import Venue
 
@@ -39,27 +36,24 @@ class WsApi:
         """One frame. Faults that wait run as a task of their own."""
         request = _parse(text)
         if isinstance(request, ExchangeError):
-            connection.send(msgspec.json.encode(_error(None, request)))
+            connection.send(msgspec.json.encode(_error(None, request, self._venue.now_ms())))
             return
-        faults = self._venue.desk.faults
         path = f"{PATH}/{request['method']}"
-        now_ms = self._venue.now_ms()
-        before = faults.take(FaultKind.DELAY_MS, "WS", path, now_ms, Phase.BEFORE)
-        after = faults.take(FaultKind.DELAY_MS, "WS", path, now_ms, Phase.AFTER)
-        if before is None and after is None:
-            self._reply(connection, self._answer(connection, request, return_limits))
+        symbol = str(request["params"].get("symbol", ""))
+        mishaps = self._venue.desk.faults.mishaps("WS", path, symbol, self._venue.now_ms())
+        if not mishaps.delay_before_ms and not mishaps.delay_after_ms:
+            self._reply(connection, self._answer(connection, request, return_limits, mishaps))
             return
-        waits = (before.ms if before else 0, after.ms if after else 0)
-        task = asyncio.create_task(self._answer_late(connection, request, return_limits, waits))
+        task = asyncio.create_task(self._answer_late(connection, request, return_limits, mishaps))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _answer_late(
-        self, connection: Connection, request: dict[str, Any], return_limits: bool, waits_ms: tuple[int, int]
+        self, connection: Connection, request: dict[str, Any], return_limits: bool, mishaps: Mishaps
     ) -> None:
-        await asyncio.sleep(waits_ms[0] / 1000)
-        reply = self._answer(connection, request, return_limits)
-        await asyncio.sleep(waits_ms[1] / 1000)
+        await asyncio.sleep(mishaps.delay_before_ms / 1000)
+        reply = self._answer(connection, request, return_limits, mishaps)
+        await asyncio.sleep(mishaps.delay_after_ms / 1000)
         self._reply(connection, reply)
 
     @staticmethod
@@ -70,7 +64,7 @@ class WsApi:
             connection.send(msgspec.json.encode(reply))
 
     def _answer(
-        self, connection: Connection, request: dict[str, Any], return_limits: bool
+        self, connection: Connection, request: dict[str, Any], return_limits: bool, mishaps: Mishaps
     ) -> dict[str, Any] | None:
         """The reply frame; None when a fault cuts the connection instead."""
         venue = self._venue
@@ -79,17 +73,21 @@ class WsApi:
         values = request["params"]
         if "returnRateLimits" in values:
             return_limits = values["returnRateLimits"] in (True, "true")
-        fault = venue.desk.faults.take(FaultKind.STATUS, "WS", path, now_ms, Phase.BEFORE)
+        fault = mishaps.answer_before
         reply: dict[str, Any] = {"id": request["id"], "status": 200}
         if fault is None:
             try:
-                reply["result"] = self._execute(connection, request["method"], path, values, now_ms)
+                reply["result"] = self._execute(
+                    connection, request["method"], path, values, return_limits, now_ms
+                )
             except ExchangeError as error:
-                reply = _error(request["id"], error)
-            fault = venue.desk.faults.take(FaultKind.STATUS, "WS", path, now_ms, Phase.AFTER)
+                reply = _error(request["id"], error, now_ms)
+            fault = mishaps.answer_after
         if fault is not None:
-            reply = _error(request["id"], ExchangeError(fault.code, fault.msg, fault.status))
-        if venue.desk.faults.take(FaultKind.DROP_ANSWER, "WS", path, now_ms) is not None:
+            retry_after_s = fault.retry_after_s if fault.status in (418, 429) else None
+            told = ExchangeError(fault.code, fault.msg, fault.status, retry_after_s)
+            reply = _error(request["id"], told, now_ms)
+        if mishaps.drop_answer:
             return None
         if return_limits:
             used = venue.desk.limiter.used_weight(connection.address, now_ms)
@@ -97,7 +95,13 @@ class WsApi:
         return reply
 
     def _execute(
-        self, connection: Connection, method: str, path: str, values: dict[str, Any], now_ms: int
+        self,
+        connection: Connection,
+        method: str,
+        path: str,
+        values: dict[str, Any],
+        return_limits: bool,
+        now_ms: int,
     ) -> Any:
         params = Params.from_json(values)
         name = method.removeprefix("v3/")
@@ -105,23 +109,39 @@ class WsApi:
         if endpoint is not None:
             return self._call_endpoint(connection, endpoint, Call(params, "WS", path, now_ms))
         self._venue.desk.limiter.charge(connection.address, SUBSCRIBE_WEIGHT, now_ms)
+        return self._manage(connection, name, params, return_limits, now_ms)
+
+    def _manage(
+        self, connection: Connection, name: str, params: Params, return_limits: bool, now_ms: int
+    ) -> Any:
+        """Sessions and user-data subscriptions."""
+        streams, sessions = self._venue.user_streams, self._venue.sessions
+
+        def status() -> dict[str, Any]:
+            subscribed = bool(streams.subscriptions(connection))
+            return sessions.status(connection, return_limits, subscribed, now_ms)
+
         match name:
             case "userDataStream.subscribe.signature":
-                account = self._authenticate(params, now_ms)
-                return {"subscriptionId": self._venue.user_streams.subscribe(connection, account.account_id)}
+                account = sessions.authenticate(connection, params, now_ms)
+                return {"subscriptionId": streams.subscribe(connection, account.account_id)}
+            case "userDataStream.subscribe":
+                account = sessions.require(connection)
+                return {"subscriptionId": streams.subscribe(connection, account.account_id)}
             case "userDataStream.unsubscribe":
-                self._venue.user_streams.unsubscribe(connection, params.integer("subscriptionId"))
+                streams.unsubscribe(connection, params.integer("subscriptionId"), now_ms)
                 return {}
+            case "session.logon":
+                sessions.logon(connection, params, now_ms)
+                return status()
             case "session.status":
-                return _session_status(now_ms)
-            case "session.subscriptions":
-                ids = self._venue.user_streams.subscriptions(connection)
-                return [{"subscriptionId": number} for number in ids]
-            case "session.logon" | "userDataStream.subscribe":
-                # Only Ed25519 keys may log on, and every key here is HMAC.
-                raise ExchangeError(-4056, "HMAC_SHA256 API key is not supported.")
+                return status()
             case "session.logout":
-                return _session_status(now_ms)
+                sessions.logout(connection)
+                streams.unsubscribe(connection, None, now_ms)
+                return status()
+            case "session.subscriptions":
+                return [{"subscriptionId": number} for number in streams.subscriptions(connection)]
         raise ExchangeError(
             -1100, "Illegal characters found in parameter 'method'; legal range is a known method."
         )
@@ -131,16 +151,11 @@ class WsApi:
         weight = endpoint.cost(call.params)
         limiter.charge(connection.address, weight, call.now_ms)
         if endpoint.signed:
-            call.signed_by = self._authenticate(call.params, call.now_ms)
+            call.signed_by = self._venue.sessions.authenticate(connection, call.params, call.now_ms)
         result = self._venue.execute(lambda: endpoint.handler(self._venue.desk, call))
         if endpoint.free_on_success:
             limiter.refund(connection.address, weight, call.now_ms)
         return result
-
-    def _authenticate(self, params: Params, now_ms: int) -> Account:
-        account = account_of_key(self._venue.exchange, params.text("apiKey"))
-        check_signed(account, params, params.signed_text(), now_ms)
-        return account
 
 
 def _parse(text: str) -> dict[str, Any] | ExchangeError:
@@ -165,20 +180,8 @@ def _parse(text: str) -> dict[str, Any] | ExchangeError:
     return {"id": request_id, "method": frame["method"], "params": params}
 
 
-def _error(request_id: Any, error: ExchangeError) -> dict[str, Any]:
+def _error(request_id: Any, error: ExchangeError, now_ms: int) -> dict[str, Any]:
     body = error.body()
     if error.retry_after_s is not None:
-        now_ms = system_now_ms()
         body["data"] = {"serverTime": now_ms, "retryAfter": now_ms + error.retry_after_s * 1000}
     return {"id": request_id, "status": error.status, "error": body}
-
-
-def _session_status(now_ms: int) -> dict[str, Any]:
-    return {
-        "apiKey": None,
-        "authorizedSince": None,
-        "connectedSince": now_ms,
-        "returnRateLimits": True,
-        "serverTime": now_ms,
-        "userDataStream": False,
-    }

@@ -126,6 +126,30 @@ def test_silent_client_does_not_hold_up_the_end(start: Any, recording: str) -> N
     assert (status, errors) == (0, "")
 
 
+def test_outage_closes_the_port_and_opens_it_again(start: Any) -> None:
+    url = start("serve", "--port", "0").url
+    body = {"kind": "down", "seconds": 0.5, "mode": "refuse"}
+    assert requests.post(f"{url}/sim/faults", json=body, timeout=5).status_code == 200
+
+    port = int(url.rpartition(":")[2])
+    poll(lambda: not _is_listening(port))
+    poll(lambda: _is_listening(port))
+
+    assert requests.get(f"{url}/api/v3/ping", timeout=5).status_code == 200
+
+
+def _is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_broken_scenario_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "storm.toml"
+    file.write_text("[[fault]]\nkind = 'reset'\n")
+
+    assert "storm.toml: fault 1: at" in refused("--port", "0", "--scenario", str(file))
+
+
 def test_taken_port_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
