@@ -2,14 +2,25 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import redis
 from django.conf import settings
 from django.db import connection
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.exchange import SimulatedExchange
 
+CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
@@ -43,3 +54,22 @@ def simulator() -> Iterator[SimulatedExchange]:
     exchange.start()
     yield exchange
     exchange.stop()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests come last: Playwright leaves an event loop running in the thread until the session ends."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, one for all browser tests; without it they fail, they are not skipped."""
+    if not CHROMIUM.exists():
+        pytest.fail(
+            f"There is no {CHROMIUM}: sudo apt-get install chromium fonts-noto-core, or run `make test` as root."
+        )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
+        yield browser
+        browser.close()

@@ -6,20 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from tests.launcher.conftest import server_folder
 from tests.stack.desk import PHONE, WIDE, DeskWindow, Viewport
 from tests.stack.running import ROOT, STOP_SECONDS_MAX, RunningStack
-
-CHROMIUM = Path("/usr/bin/chromium")
-CHROMIUM_ARGS = [
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-]
 
 
 @pytest.fixture(scope="session")
@@ -36,19 +27,6 @@ def stack(artifacts: Path) -> Iterator[RunningStack]:
         finally:
             running.kill_all()
             shutil.copytree(running.data / "logs", artifacts / "logs", dirs_exist_ok=True)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium; without it the tests fail, they are not skipped."""
-    if not CHROMIUM.exists():
-        pytest.fail(
-            f"There is no {CHROMIUM}: sudo apt-get install chromium fonts-noto-core, or run `make test` as root."
-        )
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from websockets.sync.client import ClientConnection, connect
 
 from tests.web import seeding
@@ -20,13 +20,6 @@ from tradingbot.core import clock
 
 DEADLINE_SECONDS = 15
 WIDE, NARROW = (1440, 900), (360, 800)
-CHROMIUM = "/usr/bin/chromium"
-CHROMIUM_ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-]
 
 
 class Server:
@@ -125,16 +118,6 @@ def open_socket(server: Server) -> Iterator[Callable[..., Desk]]:
         yield opener
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    expect.set_options(timeout=DEADLINE_SECONDS * 1000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
-        yield browser
-        browser.close()
-
-
 class Watched:
     """A page with everything that must not happen on it."""
 
@@ -170,6 +153,7 @@ def browser_context(
     request: pytest.FixtureRequest, chromium: Browser, server: Server
 ) -> Iterator[BrowserContext]:
     """A browser window; wide, unless the test asks for another size."""
+    expect.set_options(timeout=DEADLINE_SECONDS * 1000)
     width, height = getattr(request, "param", WIDE)
     context = chromium.new_context(viewport={"width": width, "height": height}, has_touch=width < 700)
     context.set_default_timeout(DEADLINE_SECONDS * 1000)
