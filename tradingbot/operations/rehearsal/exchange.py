@@ -58,7 +58,7 @@ class RehearsedExchange:
         self._started_at = now()
         wanted = VenueSettings(seed=seed, replay=(replay,) if replay else (), history_minutes=HISTORY_MINUTES)
         self.venue = Venue(wanted, now_ms=self.now_ms, monotonic=self._seconds)
-        self.venue.user_streams.publish = self._hear  # type: ignore[method-assign,assignment]
+        self.venue.user_streams.publish = self._hear  # type: ignore[method-assign]
         self._account = self.venue.execute(
             lambda: self.venue.exchange.open_account(API_KEY, "x" * 64, self.now_ms())
         )
@@ -103,7 +103,7 @@ class RehearsedExchange:
 
     # --- user events ------------------------------------------------------------------------------------
 
-    def _hear(self, event: Any, _faults: Any, now_ms: int) -> None:
+    def _hear(self, event: Any, now_ms: int) -> None:
         """Put an event on its way to the bot: at once, late, twice or never."""
         body = account_event(event)
         fault = self.faults.one_of(EVENT_FAULTS, EVENT_CHANCE)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError
 
 from execution import selectors as execution_selectors
 from execution import services as execution
 from execution import tasks
-from execution.contracts import OrderStatus
+from execution.contracts import ExecutionError, OrderStatus
 from execution.models import Divergence, Order
+from execution.services.saga import NotResolvable
 from market import rules as market_rules
 from market import services as market
 from market.contracts import AccountFrame, Interval, Quote
@@ -173,9 +173,7 @@ class World:
         except ProcessCrash as crash:
             self.crashes += 1
             self._note(f"crash in {name}: {crash}")
-        except DatabaseError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a task that fails is recorded; the sweep comes again
+        except (ExecutionError, NotResolvable) as error:  # expected of a bad day; the sweep comes again
             self.faults.fired[f"error in {name}: {type(error).__name__}"] += 1
             self._note(f"{name}: {''.join(traceback.format_exception_only(error)).strip():.200}")
 
