@@ -14,6 +14,7 @@ from simulator.engine.errors import ExchangeError, illegal_characters, missing_p
 CLIENT_ID = re.compile(r"^[a-zA-Z0-9-_]{1,36}$")
 DECIMAL = re.compile(r"^([0-9]{1,20})(\.[0-9]{1,20})?$")
 INTEGER = re.compile(r"^[0-9]{1,20}$")
+SECURITY_NAMES = frozenset({"apiKey", "timestamp", "recvWindow", "signature", "returnRateLimits"})
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -23,12 +24,18 @@ class Params:
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = dict(values)
+        self._read: set[str] = set()
 
     @classmethod
     def from_request(cls, query: str, body: str) -> Params:
-        """Merge query string and form body; the query wins on duplicates (binance.md §2.1)."""
-        values = dict(parse_qsl(body, keep_blank_values=True))
-        values.update(parse_qsl(query, keep_blank_values=True))
+        """Merge query string and form body; the query wins on duplicates (binance.md §2.1), but none may name
+        a parameter twice (-1101)."""
+        values: dict[str, str] = {}
+        for source in (body, query):
+            pairs = parse_qsl(source, keep_blank_values=True)
+            if len(dict(pairs)) < len(pairs):
+                raise ExchangeError(-1101, "Duplicate values for a parameter detected.")
+            values.update(pairs)
         return cls(values)
 
     @classmethod
@@ -37,11 +44,18 @@ class Params:
         return cls({name: _text(value) for name, value in values.items() if value is not None})
 
     def has(self, name: str) -> bool:
+        self._read.add(name)
         return name in self._values
 
-    def symbol_or_empty(self) -> str:
-        """The symbol as it was sent, for choosing faults."""
-        return self._values.get("symbol", "")
+    def check_all_read(self) -> None:
+        """-1104 when something was sent that this request does not know."""
+        known = self._read | SECURITY_NAMES
+        if not self._values.keys() <= known:
+            read = len(self._values.keys() & known)
+            raise ExchangeError(
+                -1104,
+                f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(self._values)}'.",
+            )
 
     def names(self) -> set[str]:
         return set(self._values)
@@ -52,12 +66,14 @@ class Params:
         return "&".join(f"{name}={value}" for name, value in pairs if name != "signature")
 
     def text(self, name: str) -> str | None:
+        self._read.add(name)
         value = self._values.get(name)
         if value == "":
             raise ExchangeError(-1105, f"Parameter '{name}' was empty.")
         return value
 
     def required(self, name: str) -> str:
+        self._read.add(name)
         value = self._values.get(name)
         if not value:
             raise missing_parameter(name)

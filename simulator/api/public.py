@@ -13,7 +13,7 @@ from simulator.decimals import money_text, units_text
 from simulator.engine.contracts import Side
 from simulator.engine.errors import ExchangeError, illegal_characters, invalid_symbol
 from simulator.engine.exchange import Exchange
-from simulator.engine.instruments import instrument_json
+from simulator.engine.instruments import STATUSES, instrument_json
 from simulator.market.candles import (
     DAY_MS,
     FIXED_INTERVALS_MS,
@@ -39,7 +39,15 @@ def time(desk: Desk, call: Call) -> dict[str, Any]:
 
 
 def exchange_info(desk: Desk, call: Call) -> dict[str, Any]:
-    symbols = _symbols(desk, call.params) or list(desk.exchange.instruments)
+    named = _symbols(desk, call.params)
+    symbols = named or list(desk.exchange.instruments)
+    status = call.params.text("symbolStatus")
+    if status is not None:
+        if status not in STATUSES:
+            raise illegal_characters("symbolStatus", f"^({'|'.join(STATUSES)})$")
+        if named:
+            raise ExchangeError(-1128, "Combination of optional parameters invalid.")
+        symbols = [symbol for symbol in symbols if desk.exchange.instruments[symbol].status == status]
     return {
         "timezone": "UTC",
         "serverTime": call.now_ms,

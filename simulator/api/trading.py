@@ -53,6 +53,9 @@ def place_order(desk: Desk, call: Call) -> dict[str, Any]:
     request = parse_order(desk, call.params)
     full = request.type in (OrderType.MARKET, OrderType.LIMIT)
     shape = response_shape("FULL" if full else "ACK", call.params)
+    if call.path.endswith(("/order", "/order.place")):
+        # cancelReplace comes here, too, with the parameters of its cancel.
+        call.params.check_all_read()
     desk.limiter.check_orders(call.account.account_id, call.now_ms)
     placement = desk.exchange.place(call.account.account_id, request, call.now_ms)
     desk.limiter.add_orders(call.account.account_id, 1, call.now_ms)

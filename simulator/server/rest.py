@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
@@ -42,7 +43,7 @@ class RestApi:
     async def _answer(self, request: web.Request, endpoint: Endpoint, body: str) -> web.StreamResponse:
         # The raw path keeps the percent-encoding that the client signed.
         query = request.raw_path.partition("?")[2]
-        symbol = Params.from_request(query, body).symbol_or_empty()
+        symbol = dict(parse_qsl(f"{body}&{query}")).get("symbol", "")
         now_ms = self._venue.now_ms()
         mishaps = self._venue.desk.faults.mishaps(request.method, request.path, symbol, now_ms)
         if mishaps.delay_before_ms:

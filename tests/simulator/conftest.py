@@ -7,7 +7,8 @@ import hashlib
 import hmac
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -99,6 +100,12 @@ class Trader:
 
     def last_price(self, symbol: str = "BTCUSDT") -> float:
         return float(self.get("ticker/price", symbol=symbol).json()["price"])
+
+
+def run_apart(main: Coroutine[Any, Any, Any]) -> Any:
+    """asyncio.run in a thread of its own: a browser test may have left a running loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, main).result()
 
 
 def code(response: requests.Response) -> tuple[int, int]:

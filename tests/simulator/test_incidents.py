@@ -55,7 +55,10 @@ def test_halted_symbol_refuses_orders_and_says_so(client: Trader) -> None:
     info = client.get("exchangeInfo", symbol="BTCUSDT").json()["symbols"][0]
     refused = client.order(type="MARKET", quantity="0.01")
 
+    halted = client.get("exchangeInfo", symbolStatus="HALT").json()["symbols"]
+
     assert info["status"] == "HALT"
+    assert [entry["symbol"] for entry in halted] == ["BTCUSDT"]
     assert (code(refused), refused.json()["msg"]) == ((400, -2010), "Market is closed.")
 
 

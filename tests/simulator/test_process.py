@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import signal
@@ -18,7 +17,7 @@ import pytest
 import requests
 from websockets.asyncio.client import connect
 
-from tests.simulator.conftest import RECORDING, Trader, poll
+from tests.simulator.conftest import RECORDING, Trader, poll, run_apart
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,7 +104,7 @@ def test_signal_closes_sockets_and_ends_cleanly(start: Any, number: signal.Signa
             await stream.wait_closed()
             return stream.close_code
 
-    assert asyncio.run(session()) == 1001
+    assert run_apart(session()) == 1001
     _, errors = process.popen.communicate(timeout=10)
 
     assert (process.popen.returncode, errors) == (0, "")

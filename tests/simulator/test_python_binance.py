@@ -11,7 +11,7 @@ import pytest
 from binance import AsyncClient, BinanceSocketManager, Client
 from binance.exceptions import BinanceAPIException
 
-from tests.simulator.conftest import Served, Trader
+from tests.simulator.conftest import Served, Trader, run_apart
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def run_async(
         finally:
             await client.close_connection()
 
-    return asyncio.run(run())
+    return run_apart(run())
 
 
 def test_client_reads_symbols_candles_and_prices(client: Client) -> None:

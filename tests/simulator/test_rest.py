@@ -329,3 +329,18 @@ def test_too_much_weight_is_refused_with_retry_after(served: Served, trader: Tra
 @pytest.mark.parametrize("path", ["%ff", "%ED%A0%80", "ping%00", "%F0%9F%98%80"])
 def test_odd_bytes_in_the_path_are_404(trader: Trader, path: str) -> None:
     assert code(trader.get(path)) == (404, -1000)
+
+
+def test_parameter_that_nobody_reads_is_refused(trader: Trader) -> None:
+    response = trader.order(type="MARKET", quantity="0.01", pegPriceType="PRIMARY_PEG")
+
+    assert code(response) == (400, -1104)
+    assert response.json()["msg"] == (
+        "Not all sent parameters were read; read '6' parameter(s) but was sent '7'."
+    )
+
+
+def test_parameter_named_twice_is_refused(trader: Trader) -> None:
+    url = f"{trader.url}/api/v3/klines?symbol=BTCUSDT&interval=1m&symbol=ETHUSDT"
+
+    assert code(trader.http.get(url, timeout=5)) == (400, -1101)

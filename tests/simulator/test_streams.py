@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from simulator.market.recording import read_recording
 from simulator.server import VenueSettings, make_app
-from tests.simulator.conftest import RECORDING, Served, Trader, poll
+from tests.simulator.conftest import RECORDING, Served, Trader, poll, run_apart
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def talk(url: str, session: Callable[[ClientConnection], Awaitable[Any]]) -> Any
         async with connect(url.replace("http://", "ws://"), proxy=None, close_timeout=0.5) as socket:
             return await asyncio.wait_for(session(socket), 15)
 
-    return asyncio.run(run())
+    return run_apart(run())
 
 
 async def ask(socket: ClientConnection, method: str, request_id: Any = 1, **params: Any) -> Any:

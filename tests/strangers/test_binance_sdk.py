@@ -16,7 +16,7 @@ from binance_common.errors import BadRequestError
 from binance_sdk_spot.spot import Spot
 from Crypto.PublicKey import ECC
 
-from tests.simulator.conftest import Served, Trader
+from tests.simulator.conftest import Served, Trader, run_apart
 
 pytestmark = pytest.mark.strangers
 
@@ -40,7 +40,7 @@ def run(session: Callable[[], Awaitable[Any]]) -> Any:
     async def limited() -> Any:
         return await asyncio.wait_for(session(), 30)
 
-    return asyncio.run(limited())
+    return run_apart(limited())
 
 
 def test_sdk_reads_symbols_candles_and_books(spot: Spot) -> None:

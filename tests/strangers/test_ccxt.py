@@ -11,7 +11,7 @@ import ccxt
 import ccxt.pro
 import pytest
 
-from tests.simulator.conftest import Served, Trader
+from tests.simulator.conftest import Served, Trader, run_apart
 
 pytestmark = pytest.mark.strangers
 SYMBOL = "BTC/USDT"
@@ -52,7 +52,7 @@ def run_pro(served: Served, trader: Trader, session: Callable[[Any], Awaitable[A
         finally:
             await exchange.close()
 
-    return asyncio.run(run())
+    return run_apart(run())
 
 
 def test_ccxt_loads_markets_candles_and_books(client: Any) -> None:
