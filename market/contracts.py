@@ -56,7 +56,7 @@ class Interval(StrEnum):
 # The indicators are computed over exactly so many closed candles, so that a value never depends on how much
 # history happens to be stored. The longest period is 50: over 150 candles the seed of ema_50 has decayed to
 # (49/51)^100 = 2 %. Change a formula, a period or the window, and the version must change with it.
-INDICATOR_VERSION = "1"
+INDICATOR_VERSION = "2"
 WINDOW_CANDLES = 150
 # Kept from the 1m candles, so that all intervals agree with each other.
 DERIVED_INTERVALS = (Interval.M5, Interval.M15, Interval.H1, Interval.H4, Interval.D1)

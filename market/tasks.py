@@ -12,3 +12,9 @@ from tradingbot.core import clock
 def refresh_instruments(**_: Any) -> None:
     """Read the filters of all symbols anew."""
     services.refresh_instruments(now=clock.now())
+
+
+@shared_task
+def drop_old(**_: Any) -> None:
+    """Drop candles and connections that are older than they are kept."""
+    services.drop_old(now=clock.now())

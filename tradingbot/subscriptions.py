@@ -11,6 +11,7 @@ NUDGES: dict[str, tuple[str, ...]] = {
     "proposal.approved": ("execution.tasks.execute_approved",),
     "account_event": ("execution.tasks.fold_account_events",),
     "order.execution_unknown": ("execution.tasks.resolve_unknown",),
+    "filter_refused": ("market.tasks.refresh_instruments",),
     "reconciliation_request": ("execution.tasks.reconcile_requested",),
 }
 
@@ -19,6 +20,7 @@ ROUTES: dict[str, str] = {
     "proposals.tasks.advise_due": "advisor",
     "proposals.tasks.advise_one": "advisor",
     "market.tasks.refresh_instruments": "streams",
+    "market.tasks.drop_old": "streams",
     "tradingbot.operations.tasks.canary_streams": "streams",
     "tradingbot.operations.tasks.canary_advisor": "advisor",
 }
@@ -35,6 +37,7 @@ SWEEPS: dict[str, float] = {
     "execution.tasks.reconcile": 60.0,
     "execution.tasks.measure_clock": 30.0,
     "market.tasks.refresh_instruments": 3600.0,
+    "market.tasks.drop_old": 6 * 3600.0,
     "tradingbot.operations.tasks.watch_health": 2.0,
     "tradingbot.operations.tasks.canary_trading": 5.0,
     "tradingbot.operations.tasks.canary_streams": 5.0,

@@ -24,6 +24,7 @@ from execution.models import Order, OrderLifecycleEvent
 from execution.services.folding import apply_report
 from execution.services.reconciling import request_reconciliation
 from tradingbot.core.alerts import raise_alert
+from tradingbot.core.announce import announce
 from tradingbot.core.audit import canonical_json, sha256_hex
 from tradingbot.core.clock import now as clock_now
 from tradingbot.core.decimals import ZERO
@@ -31,6 +32,7 @@ from tradingbot.core.transitions import StaleState, transition
 
 logger = logging.getLogger(__name__)
 # A worker waits at most the exchange time-out; whoever is silent for longer has died or sleeps.
+FILTER_REFUSED = -1013
 SILENCE = timedelta(seconds=settings.EXCHANGE_TIMEOUT_SECONDS + 5)
 FIRST_PROBE = timedelta(seconds=rules.PROBE_DELAYS_SECONDS[0])
 
@@ -94,8 +96,10 @@ def _send(order: Order, request: OrderRequest) -> OrderStatus:
         return _record_refusal(order, OrderStatus.NOT_PLACED, str(error), clock_now())
     except ExchangeRejected as error:
         status = _record_refusal(order, OrderStatus.REJECTED, str(error), clock_now())
-        if error.code in {-2010, -2011, -1013}:
+        if error.code in {-2010, -2011, FILTER_REFUSED}:
             request_reconciliation(trigger=f"refused {error.code}", now=clock_now())
+        if error.code == FILTER_REFUSED:
+            announce("filter_refused", order.symbol)  # our copy of the filters may be old
         return status
     except OutcomeUnknown as error:
         mark_unknown(order=order, reason=str(error), now=clock_now())

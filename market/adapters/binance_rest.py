@@ -12,6 +12,7 @@ from binance.exceptions import BinanceAPIException, BinanceRequestException
 from django.conf import settings
 
 from market import rules
+from market.adapters.weight import Priority, WeightLimit
 from market.contracts import Candle, ExchangeUnavailable, Interval, MalformedFrame, Quote, SymbolFilters
 from tradingbot.core import clock
 
@@ -19,6 +20,9 @@ KLINES_MAX = 1000
 UNKNOWN_SYMBOL = -1121  # binance.md §2.3: one unknown symbol in a list fails the whole request
 RATE_LIMITED = (429, 418)
 HOLD_SECONDS = 60  # when the exchange does not say how long
+USED_WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
+# Request weights (binance.md §2.3); the two with `symbols` count as for all symbols.
+WEIGHTS = {"time": 1, "exchangeInfo": 20, "klines": 2, "ticker/bookTicker": 4}
 READ_TIMEOUT_SECONDS = 6  # nothing is at stake in a public read: sooner a fresh attempt than the 10 s limit
 
 
@@ -49,7 +53,7 @@ class MarketClient(BinanceClient):
     def __init__(self) -> None:
         super().__init__()
         self.REQUEST_TIMEOUT = min(READ_TIMEOUT_SECONDS, settings.EXCHANGE_TIMEOUT_SECONDS)
-        self._held_until = 0.0
+        self._limit = WeightLimit(self.API_URL)
 
     def fetch_server_time_ms(self) -> int:
         """The exchange's clock in epoch milliseconds."""
@@ -138,11 +142,11 @@ class MarketClient(BinanceClient):
         return rows
 
     def _read(self, path: str, **params: Any) -> Any:
-        held_seconds = self._held_until - clock.monotonic_seconds()
-        if held_seconds > 0:
-            raise ExchangeUnavailable(f"GET {path} was not sent: rate limited for {held_seconds:.0f} s more")
+        wait_seconds = self._limit.take(WEIGHTS[path], Priority.PUBLIC)
+        if wait_seconds > 0:
+            raise ExchangeUnavailable(f"GET {path} was not sent: rate limited for {wait_seconds:.0f} s more")
         try:
-            return self._request_api("get", path, data=params)
+            answer = self._request_api("get", path, data=params)
         except BinanceAPIException as error:
             self._hold_back(error)
             raise ExchangeUnavailable(
@@ -155,10 +159,12 @@ class MarketClient(BinanceClient):
             raise ExchangeUnavailable(
                 f"GET {path} got no answer from {self.API_URL} ({type(error).__name__})"
             ) from error
+        self._limit.learn(self.response.headers.get(USED_WEIGHT_HEADER))
+        return answer
 
     def _hold_back(self, error: BinanceAPIException) -> None:
         """After 429 or 418 send nothing before Retry-After is over: asking on turns a limit into a ban."""
         if error.status_code in RATE_LIMITED:
             stated = error.response.headers.get("Retry-After", "")
             seconds = int(stated) if stated.isascii() and stated.isdigit() else HOLD_SECONDS
-            self._held_until = clock.monotonic_seconds() + seconds
+            self._limit.hold(seconds)

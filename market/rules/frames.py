@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -101,10 +102,11 @@ def parse_stream_frame(frame: bytes) -> StreamMessage:
         envelope = _decode_envelope(frame)
         if envelope.data is msgspec.UNSET:
             return _control(envelope)
-        symbol, _, kind = envelope.stream.partition("@")
+        symbol, kind = _parts(envelope.stream)
         if kind == "bookTicker":
             ticker = _decode_ticker(envelope.data)
-            _require(ticker.symbol.lower() == symbol, "the symbol is not the stream's")
+            if ticker.symbol != symbol:
+                raise MalformedFrame("the symbol is not the stream's")
             return ticker
         if kind.startswith("kline_"):
             return _kline(_decode_kline(envelope.data).k, symbol, kind.removeprefix("kline_"))
@@ -113,6 +115,13 @@ def parse_stream_frame(frame: bytes) -> StreamMessage:
     if SHUTDOWN in envelope.stream:
         return ServerShutdown()
     raise MalformedFrame(f"unknown stream {envelope.stream!r:.60}")
+
+
+@lru_cache(maxsize=4096)
+def _parts(stream: str) -> tuple[str, str]:
+    """`btcusdt@bookTicker` -> the symbol as messages spell it, and the kind of stream."""
+    symbol, _, kind = stream.partition("@")
+    return symbol.upper(), kind
 
 
 def _control(envelope: Envelope) -> ControlReply | ServerShutdown:
@@ -127,7 +136,7 @@ def _control(envelope: Envelope) -> ControlReply | ServerShutdown:
 
 
 def _kline(body: _KlineBody, symbol: str, interval: str) -> Kline:
-    _require(body.symbol.lower() == symbol, "the symbol is not the stream's")
+    _require(body.symbol == symbol, "the symbol is not the stream's")
     _require(body.interval == interval, "the interval is not the stream's")
     if not body.closed:
         return Kline(body.symbol, None)

@@ -29,11 +29,23 @@ def compose_snapshot(
         interval=last.interval,
         as_of=last.close_time,
         quote=quote,
-        facts={**facts, "bid": quote.bid, "ask": quote.ask},
+        facts={**facts, **quote_facts(quote)},
         candles=tuple(candles[-SHOWN_CANDLES:]),
         indicator_version=INDICATOR_VERSION,
         ages_seconds=ages_seconds,
     )
+
+
+def quote_facts(quote: Quote) -> dict[str, Decimal]:
+    """The book's top: prices, spread, and the imbalance from -1 (only asks) to 1 (only bids)."""
+    total = quote.bid_quantity + quote.ask_quantity
+    imbalance = (quote.bid_quantity - quote.ask_quantity) / total if total else Decimal(0)
+    return {
+        "bid": quote.bid,
+        "ask": quote.ask,
+        "spread_bps": round(quote.spread_bps, 4),
+        "book_imbalance": round(imbalance, 6),
+    }
 
 
 def snapshot_payload(

@@ -11,12 +11,14 @@ from market.services.feeds import (
 )
 from market.services.instruments import refresh_instruments, report_unlisted, upsert_instruments
 from market.services.quotes import record_quotes
+from market.services.retention import drop_old
 from market.services.snapshots import take_snapshot
 from market.services.supervisor import run_streams
 
 __all__ = [
     "close_open_sessions",
     "drop_candles_after",
+    "drop_old",
     "end_session",
     "mark_account_events_folded",
     "open_session",

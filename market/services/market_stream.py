@@ -34,8 +34,14 @@ from tradingbot.core import clock
 from tradingbot.core.environments import Environment
 
 logger = logging.getLogger(__name__)
+_OF_A_SYMBOL = (BookTicker, Kline)  # a tuple: `A | B` would be built anew for every message
 SUBSCRIBE_BATCH = 200
+SYMBOLS_MAX = 512  # two streams each, and a connection carries 1,024 (binance.md §6)
 LIST_AFTER_SECONDS = 2.0
+LIST_EVERY_SECONDS = 15.0
+KLINE_SILENCE_SECONDS = 10.0
+SILENCE_CANDLES = 3  # the open one, the newest closed one, and one more
+INSTRUMENTS_SECONDS = 60.0
 DATA_SILENCE_SECONDS = 30.0
 KEEP_ALIVE_SECONDS = 1.0
 SUBSCRIBE_PAUSE_SECONDS = 0.25  # the exchange drops a client that sends more than 5 messages a second
@@ -58,6 +64,7 @@ class MarketStream(StreamLoop):
         self._symbols: tuple[str, ...] = ()
         self._names: list[str] = []
         self._data_at = 0.0
+        self._kline_at: dict[str, float] = {}
         self._expected: dict[str, datetime | None] = {}  # open time of the next closed candle
         self._tickers: dict[str, tuple[BookTicker, datetime]] = {}
         self._quoted_at: dict[str, datetime] = {}
@@ -71,6 +78,8 @@ class MarketStream(StreamLoop):
         self._symbols = await self.database.run(instruments.report_unlisted, listed=listed, now=now)
         if not self._symbols:
             raise UnknownInstrument(f"none of {', '.join(settings.SYMBOLS)} is listed")
+        if len(self._symbols) > SYMBOLS_MAX:
+            raise MarketError(f"{len(self._symbols)} symbols, and one connection carries {SYMBOLS_MAX}")
         self._names = [f"{s.lower()}@{kind}" for s in self._symbols for kind in ("kline_1m", "bookTicker")]
         return f"{settings.EXCHANGE.stream_url}/stream"
 
@@ -81,11 +90,14 @@ class MarketStream(StreamLoop):
             await self._catch_up(symbol)
         await self.feed.caught_up()
         self._data_at = clock.monotonic_seconds()
+        self._kline_at = dict.fromkeys(self._symbols, self._data_at)
         await until_first_ends(
             self._apply_frames(),
             self._keep_alive(),
             self._write_quotes(),
             self._confirm_quotes(),
+            self._watch_klines(),
+            self._watch_instruments(),
         )
 
     async def subscribe(self, socket: StreamSocket) -> None:
@@ -96,16 +108,53 @@ class MarketStream(StreamLoop):
             socket.send({"method": "SUBSCRIBE", "params": batch, "id": number})
 
     async def _keep_alive(self) -> None:
-        """In a quiet market, ask for our subscriptions: the answer shows that the connection and they live."""
+        """Ask for our subscriptions, soon when all is quiet: the answer shows that the connection and they live."""
         number = len(self._names)
+        asked_at = clock.monotonic_seconds()
         while True:
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
             silence = clock.monotonic_seconds() - self._data_at
             if silence > DATA_SILENCE_SECONDS:
                 raise SocketEnded(f"no market data for {DATA_SILENCE_SECONDS:.0f} s")
-            if silence > LIST_AFTER_SECONDS:
+            if silence > LIST_AFTER_SECONDS or clock.monotonic_seconds() - asked_at > LIST_EVERY_SECONDS:
                 number += 1
+                asked_at = clock.monotonic_seconds()
                 self.socket.send({"method": "LIST_SUBSCRIPTIONS", "id": number})
+
+    async def _watch_klines(self) -> None:
+        """One silent stream among live ones: a quiet symbol, unless the exchange has newer candles by REST."""
+        while True:
+            await asyncio.sleep(KEEP_ALIVE_SECONDS)
+            now = clock.monotonic_seconds()
+            for symbol, at in self._kline_at.items():
+                if now - at > KLINE_SILENCE_SECONDS:
+                    self._kline_at[symbol] = now
+                    await self._judge_silence(symbol)
+
+    async def _judge_silence(self, symbol: str) -> None:
+        try:
+            rows = await asyncio.to_thread(
+                self._client.fetch_candle_rows, symbol, Interval.M1, limit=SILENCE_CANDLES
+            )
+        except MarketError as error:
+            logger.warning("silence not judged: %s", error, extra={"symbol": symbol})
+            return
+        expected = self._expected[symbol]
+        if any(c.closed and (expected is None or c.open_time >= expected) for c in rows):
+            raise SocketEnded(f"{symbol.lower()}@kline_1m is silent and the exchange has newer candles")
+
+    async def _watch_instruments(self) -> None:
+        """A halt or a new filter is known within a minute: no message of any stream tells of it."""
+        while True:
+            await asyncio.sleep(INSTRUMENTS_SECONDS)
+            try:
+                listed = await asyncio.to_thread(self._client.fetch_instruments, self._symbols)
+            except MarketError as error:
+                logger.warning("instruments not read: %s", error)
+                continue
+            await self.database.run(
+                instruments.upsert_instruments, listed=listed, now=clock.now(), fence=self.fence
+            )
 
     # --- candles ---
     async def _catch_up(self, symbol: str) -> None:
@@ -170,16 +219,16 @@ class MarketStream(StreamLoop):
         for frame in frames:
             try:
                 message = rules.parse_stream_frame(frame)
-                if isinstance(message, BookTicker | Kline) and message.symbol not in self._expected:
+                if isinstance(message, _OF_A_SYMBOL) and message.symbol not in self._expected:
                     raise MalformedFrame("a symbol that was not asked for")
             except MalformedFrame as error:
                 self.feed.rejected(frame, error)
                 continue
-            if isinstance(message, BookTicker | Kline):
-                self._data_at = received
             if isinstance(message, BookTicker):
+                self._data_at = received
                 self._tickers[message.symbol] = (message, now)
             elif isinstance(message, Kline):
+                self._data_at = self._kline_at[message.symbol] = received
                 if message.candle is not None:
                     closed.append(message.candle)
             elif isinstance(message, ControlReply):

@@ -62,6 +62,7 @@ class ScriptedExchange:
         self.account_requests: list[dict[str, Any]] = []
         self.refuse_market = self.refuse_account = False
         self.clock_ahead_ms = 0
+        self.status = "TRADING"
         self._listed_streams: list[str] = []
         self._market: set[web.WebSocketResponse] = set()
         self._account: set[web.WebSocketResponse] = set()
@@ -140,7 +141,9 @@ class ScriptedExchange:
         symbols = json.loads(request.query["symbols"])
         if not set(symbols) <= set(self.candles):
             return web.json_response({"code": -1121, "msg": "Invalid symbol."}, status=400)
-        return web.json_response({"symbols": [listing(symbol) for symbol in symbols]})
+        return web.json_response(
+            {"symbols": [listing(symbol) | {"status": self.status} for symbol in symbols]}
+        )
 
     async def _klines(self, request: web.Request) -> web.Response:
         self.requests.append(request.query_string)

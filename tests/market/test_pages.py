@@ -1,63 +1,23 @@
-"""The feed page and the candle page: over HTTP, and drawn by a real browser."""
+"""The feed page and the candle page over HTTP (in the browser: tests/web/test_browser_market.py)."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import talib
-from django.conf import settings
 from django.test import Client
 from numpy import array, isnan
-from playwright.sync_api import expect
 
-from market import models, services
-from market.contracts import Candle, ChartMark, Hole, Interval
+from market.contracts import ChartMark, Interval
 from market.rules import charts
 from market.selectors import charts as drawn
 from tests.market.builders import MINUTE, walk
+from tests.market.filled import SYMBOL, fill_the_store
 from tests.web import seeding
-from tests.web.conftest import (  # noqa: F401 - fixtures
-    NARROW,
-    WIDE,
-    Watched,
-    browser_context,
-    chromium,
-    server,
-    watched,
-)
 from tradingbot.core import clock
 
-SYMBOL = "BTCUSDT"
 PAGES = ["/feed/", "/market/BTCUSDT/", "/market/BTCUSDT/?interval=5m"]
-in_both_sizes = pytest.mark.parametrize(
-    "browser_context", [WIDE, NARROW], indirect=True, ids=["desktop", "phone"]
-)
-
-
-def fill_the_store(now: datetime) -> list[Candle]:
-    """Six hours of minutes with a hole, two connections, a failed attempt, fresh feeds."""
-    start = now.replace(second=0, microsecond=0) - 360 * MINUTE
-    minutes = walk(360, start=start)
-    hole = Hole(SYMBOL, minutes[330].open_time, minutes[336].open_time)
-    for candle in [*minutes[:330], *minutes[336:]]:
-        if candle.open_time >= minutes[320].open_time:
-            services.upsert_candles(candles=[candle], now=candle.close_time)
-    services.upsert_candles(candles=minutes[:320], missing=[hole], now=start + 320 * MINUTE)
-    environment = settings.TRADING_ENVIRONMENT
-    for number in range(3):
-        at = now - timedelta(minutes=30 - 10 * number)
-        models.FeedSession.objects.create(
-            environment=environment, stream="market", connected_at=at, resynced_at=at + timedelta(seconds=1),
-            ended_at=None if number == 2 else at + timedelta(minutes=9, seconds=50),
-            end_reason="" if number == 2 else "half-open: no frame for 12 s", message_count=4210, backfilled_candles=3,
-        )  # fmt: skip
-    models.FeedAttempt.objects.create(
-        environment=environment, stream="account", at=now - MINUTE, reason="could not connect (TimeoutError)"
-    )
-    seeding.feeds(now)
-    return minutes
 
 
 @pytest.fixture
@@ -174,44 +134,6 @@ def test_orders_and_fills_are_on_the_page_with_their_links(page_client: Client) 
 def test_a_name_of_an_unknown_length_is_no_panel(page_client: Client) -> None:
     assert page_client.get("/panels/?keys=candles:BTCUSDT:9m").status_code == 404
     assert page_client.get("/panels/?keys=candles:BTCUSDT:5m").status_code == 200
-
-
-# --- in the browser ---
-@pytest.mark.browser
-@in_both_sizes
-def test_the_chart_is_drawn_and_follows_new_candles(watched: Watched) -> None:  # noqa: F811
-    now = clock.now()
-    minutes = fill_the_store(now)
-    page = watched.open("/market/BTCUSDT/")
-    expect(page.locator("#chart[data-drawn='300'][data-holes='6']")).to_be_visible()
-    assert page.locator("#chart canvas").count() > 4
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    expect(page.get_by_text("TradingView Lightweight Charts™ © TradingView, Inc.")).to_be_visible()
-    expect(page.locator("#link")).to_contain_text("live")
-
-    last = minutes[-1]
-    late = replace(
-        walk(1, start=last.open_time + MINUTE)[0], close=last.high, high=last.high, low=last.low / 2
-    )
-    services.upsert_candles(candles=[late], now=clock.now(), live=True)
-
-    expect(page.locator("table.candles tbody tr").first).to_contain_text(f"{late.open_time:%H:%M:%S}")
-    page.wait_for_function(
-        "at => fetch(document.getElementById('chart').dataset.source).then(a => a.json())"
-        ".then(d => d.candles.at(-1)[0] === at)",
-        arg=clock.to_milliseconds(late.open_time) // 1000,
-    )
-
-
-@pytest.mark.browser
-@in_both_sizes
-def test_the_feed_page_fits_the_screen(watched: Watched) -> None:  # noqa: F811
-    fill_the_store(clock.now())
-
-    page = watched.open("/feed/")
-
-    expect(page.locator("#stream-market")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.fixture(autouse=True)

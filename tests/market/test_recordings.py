@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market import services
@@ -79,6 +79,7 @@ def test_lines_out_of_order_and_repeated_are_refused() -> None:
     assert [b.why for b in broken] == ["it is not after the line before"] * 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet=st.characters(codec="utf-8"), max_size=60)))
 def test_no_text_breaks_the_parser(lines: list[str]) -> None:
     read, _ = parse_recording(lines)

@@ -377,10 +377,11 @@ def test_a_snapshot_holds_what_the_advisor_is_sent(ready: list[Candle], now: dat
     facts = {f["id"]: f["value"] for f in payload["facts"]}
     assert Decimal(facts["close_1m"]) == ready[-1].close
     assert (facts["bid"], facts["ask"]) == ("50000", "50000.1")
+    assert (facts["spread_bps"], facts["book_imbalance"]) == ("0.02", "-0.2")
     assert {"ema_9_1m", "rsi_14_1m", "atr_14_1m", "macd_hist_1m"} <= set(facts)
     assert len(payload["candles"]) == 30
     assert payload["candles"][-1][0] == "2026-03-02T11:59:00Z"
-    assert payload["indicator_version"] == "1"
+    assert payload["indicator_version"] == "2"
     assert all(isinstance(v, str) for v in payload["ages_seconds"].values())
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from market import models, rules, selectors, services
 from market.contracts import DERIVED_INTERVALS, Candle, Connection, Hole, Interval
+from market.services import retention
 from tests.market.builders import MINUTE, START, kline_frame, walk
 from tests.market.scripted import RunningStreams, ScriptedExchange, eventually, longer
 
@@ -179,3 +180,69 @@ def test_the_rate_of_messages_is_reported(exchange: ScriptedExchange, streams: R
     exchange.send_market(*[kline_frame(candle)] * 50)
 
     eventually(lambda: models.FeedState.objects.get(stream="market").messages_last_minute >= 50)
+
+
+def test_one_silent_kline_stream_among_live_ones_is_noticed(
+    exchange: ScriptedExchange, streams: RunningStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("market.services.market_stream.KLINE_SILENCE_SECONDS", 0.5)
+    [candle] = exchange.append()
+
+    eventually(lambda: stored()[-1] == candle, "fetched after a reconnect")
+
+    ended = models.FeedSession.objects.filter(stream="market", ended_at__isnull=False).first()
+    assert ended is not None and "btcusdt@kline_1m is silent" in ended.end_reason
+
+
+def test_a_quiet_kline_stream_is_left_alone(
+    exchange: ScriptedExchange, streams: RunningStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = len(exchange.requests)
+    monkeypatch.setattr("market.services.market_stream.KLINE_SILENCE_SECONDS", 0.2)
+
+    eventually(lambda: len(exchange.requests) >= asked + 2, "silence was judged twice")
+
+    assert not models.FeedSession.objects.filter(stream="market", ended_at__isnull=False).exists()
+
+
+def test_a_halt_is_known_without_a_reconnect(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("market.services.market_stream.INSTRUMENTS_SECONDS", 0.1)
+    running = RunningStreams()
+    try:
+        eventually(lambda: models.Instrument.objects.filter(status="TRADING").exists())
+        exchange.status = "HALT"
+        eventually(lambda: models.Instrument.objects.filter(status="HALT").exists())
+    finally:
+        running.stop()
+
+    assert not selectors.symbol_filters(SYMBOL).is_trading
+
+
+# --- retention ---
+@pytest.mark.django_db
+def test_old_minutes_are_dropped_by_market_time_and_long_candles_stay(
+    now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(retention.KEPT, Interval.M1, timedelta(hours=2))
+    monkeypatch.setattr(retention, "ROWS_PER_DELETE", 7)
+    minutes = walk(300)
+    services.upsert_candles(candles=minutes, now=now)
+
+    assert services.drop_old(now=now + timedelta(days=3650)) == 179
+
+    assert stored() == minutes[179:]
+    assert len(stored(Interval.M5)) == 60 and len(stored(Interval.H1)) == 5
+
+
+@pytest.mark.django_db
+def test_old_connections_are_dropped_and_recent_ones_stay(now: datetime) -> None:
+    for days in (1, 100):
+        at = now - timedelta(days=days)
+        models.FeedSession.objects.create(environment="simulator", stream="market", connected_at=at)
+        models.FeedAttempt.objects.create(environment="simulator", stream="market", at=at, reason="x")
+
+    services.drop_old(now=now)
+
+    assert models.FeedSession.objects.count() == models.FeedAttempt.objects.count() == 1

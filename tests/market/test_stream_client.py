@@ -179,6 +179,7 @@ def test_a_connection_that_only_answers_pings_is_given_up_for_want_of_messages(
 def test_before_the_planned_end_a_successor_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_client, "WATCH_SECONDS", 0.05)
     monkeypatch.setattr(stream_client, "LIFETIME_SECONDS", 0)
+    monkeypatch.setattr(stream_client, "LIFETIME_JITTER_SECONDS", 0)
 
     async def test() -> None:
         async with served(until_closed) as url:
@@ -192,6 +193,7 @@ def test_before_the_planned_end_a_successor_is_asked_for(monkeypatch: pytest.Mon
 def test_without_a_successor_the_planned_end_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_client, "WATCH_SECONDS", 0.05)
     monkeypatch.setattr(stream_client, "LIFETIME_SECONDS", 0)
+    monkeypatch.setattr(stream_client, "LIFETIME_JITTER_SECONDS", 0)
     monkeypatch.setattr(stream_client, "HAND_OVER_SECONDS", 0)
 
     async def test() -> None:

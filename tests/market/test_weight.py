@@ -1,0 +1,81 @@
+"""The request weight that all processes share."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+
+from market.adapters import weight
+from market.adapters.weight import WEIGHT_PER_MINUTE, Priority, WeightLimit
+from tradingbot.core import clock
+
+
+@pytest.fixture
+def address(redis_server: redis.Redis, now: datetime) -> Iterator[str]:
+    """An address that nobody else counts, at a standing clock twenty seconds before a full minute."""
+    clock.set_source(lambda: now + timedelta(seconds=40))
+    yield f"http://{uuid4().hex}/api"
+    clock.set_source(None)
+
+
+def test_public_reads_leave_a_reserve_for_queries_and_these_for_cancels(address: str) -> None:
+    limit = WeightLimit(address)
+    public = int(WEIGHT_PER_MINUTE * Priority.PUBLIC.value)
+
+    assert limit.take(public, Priority.PUBLIC) == 0
+    assert limit.take(1, Priority.PUBLIC) == 20
+    assert limit.take(WEIGHT_PER_MINUTE // 4, Priority.QUERY) == 0
+    assert limit.take(1, Priority.QUERY) == 20
+    assert limit.take(1, Priority.CANCEL) == 0
+
+
+def test_two_processes_share_one_count(address: str) -> None:
+    one, other = WeightLimit(address), WeightLimit(address)
+    one.take(3000, Priority.PUBLIC)
+
+    assert other.take(601, Priority.PUBLIC) > 0
+    assert other.take(600, Priority.PUBLIC) == 0
+
+
+def test_a_new_minute_begins_at_nothing(address: str, now: datetime) -> None:
+    limit = WeightLimit(address)
+    limit.take(3600, Priority.PUBLIC)
+
+    clock.set_source(lambda: now + timedelta(seconds=60))
+
+    assert limit.take(3600, Priority.PUBLIC) == 0
+
+
+def test_a_hold_stops_every_process_and_every_kind(address: str) -> None:
+    WeightLimit(address).hold(30)
+
+    assert 29 < WeightLimit(address).take(1, Priority.CANCEL) <= 30
+
+
+def test_the_exchanges_own_count_is_believed_when_it_is_higher(address: str) -> None:
+    limit = WeightLimit(address)
+    limit.learn("3500")
+    limit.learn("12")
+    limit.learn("nonsense")
+
+    assert limit.take(101, Priority.PUBLIC) > 0
+    assert limit.take(100, Priority.PUBLIC) == 0
+
+
+def test_without_redis_a_process_keeps_to_a_small_share(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> Any:
+        raise redis.ConnectionError("no Redis")
+
+    monkeypatch.setattr(weight, "_redis", fail)
+    limit = WeightLimit(address)
+
+    assert limit.take(360, Priority.PUBLIC) == 0
+    assert limit.take(1, Priority.PUBLIC) == 20
+    assert limit.take(1, Priority.CANCEL) == 0
+    limit.hold(30)
+    assert limit.take(1, Priority.CANCEL) > 29
