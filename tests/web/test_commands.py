@@ -212,3 +212,13 @@ def test_reconciliation_is_asked_for_as_a_row(client: Client, desk: seeding.Desk
     client.post("/reconciliation/run/", **HTMX)
 
     assert ReconciliationRequest.objects.get().trigger == "by operator"
+
+
+def test_halt_posted_from_its_own_address_goes_to_a_page_that_exists(client: Client) -> None:
+    """A client that sent /halt/ as its referrer was sent back there, and got a 405."""
+    desk = seeding.desk(clock.now())
+    client.force_login(desk.operator)
+
+    answer = client.post("/halt/", headers={"Referer": "http://testserver/halt/"}, follow=True)
+
+    assert answer.status_code == 200

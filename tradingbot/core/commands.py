@@ -49,6 +49,8 @@ def came_from(request: HttpRequest, *, otherwise: str) -> str:
     referrer = request.headers.get("Referer", "")
     if url_has_allowed_host_and_scheme(referrer, allowed_hosts={request.get_host()}):
         parts = urlsplit(referrer)
+        if parts.path == request.path:  # a command has no page of its own to go back to
+            return otherwise
         return f"{parts.path}?{parts.query}" if parts.query else parts.path
     return otherwise
 
