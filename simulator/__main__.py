@@ -51,14 +51,16 @@ async def _serve(options: argparse.Namespace) -> int:
         host = f"[{options.host}]" if ":" in options.host else options.host
         print(f"{options.ready} http://{host}:{port}", flush=True)
         if VENUE in runner.app:
-            _let_outages_close_the_port(runner, site, options.host, port)
+            _let_outages_close_the_port(runner, site, options.host, port, stop)
         await stop.wait()
     finally:
         await runner.cleanup()
     return 0
 
 
-def _let_outages_close_the_port(runner: web.AppRunner, site: web.TCPSite, host: str, port: int) -> None:
+def _let_outages_close_the_port(
+    runner: web.AppRunner, site: web.TCPSite, host: str, port: int, stop: asyncio.Event
+) -> None:
     """During the fault `down` with mode refuse nobody listens, so that connections are refused."""
     listening, tasks = [site], set()
 
@@ -66,7 +68,12 @@ def _let_outages_close_the_port(runner: web.AppRunner, site: web.TCPSite, host: 
         await listening[0].stop()
         await asyncio.sleep(seconds)
         listening[0] = web.TCPSite(runner, host, port, reuse_address=True)
-        await listening[0].start()
+        try:
+            await listening[0].start()
+        except OSError as error:
+            # Somebody took the port meanwhile: an exchange that cannot come back must not look alive.
+            print(f"simulator: {_bind_problem(host, port, error)}", file=sys.stderr)
+            stop.set()
 
     def stop_listening(seconds: float) -> None:
         task = asyncio.get_running_loop().create_task(be_away(seconds))

@@ -6,6 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -52,13 +53,21 @@ class MarketStreams:
     def open(self, connection: Connection, streams: list[str], combined: bool) -> Subscriber:
         subscriber = Subscriber(connection, combined)
         connection.on_close.append(lambda: self._unsubscribe(subscriber, list(subscriber.streams)))
+        connection.on_control_frame = partial(self._count_inbound, subscriber)
         self._subscribe(subscriber, streams)
         return subscriber
 
-    def receive(self, subscriber: Subscriber, text: str) -> None:
-        """A control message: SUBSCRIBE, UNSUBSCRIBE, LIST_SUBSCRIPTIONS, SET_PROPERTY, GET_PROPERTY."""
+    @staticmethod
+    def _count_inbound(subscriber: Subscriber) -> bool:
+        """Count an inbound frame, pings and pongs as well; too many end the connection, with True."""
         if subscriber.too_fast():
             subscriber.connection.close_soon(1008, "Too many requests")
+            return True
+        return False
+
+    def receive(self, subscriber: Subscriber, text: str) -> None:
+        """A control message: SUBSCRIBE, UNSUBSCRIBE, LIST_SUBSCRIPTIONS, SET_PROPERTY, GET_PROPERTY."""
+        if self._count_inbound(subscriber):
             return
         subscriber.connection.send(msgspec.json.encode(self._control(subscriber, text)))
 

@@ -30,6 +30,7 @@ class Connection:
         self.last_pong_at = self.opened_at
         self.last_ping_at = self.opened_at
         self.on_close: list[Callable[[], None]] = []
+        self.on_control_frame: Callable[[], object] = lambda: None
         self._transport = request.transport
         self._queue: deque[tuple[WSMsgType, bytes]] = deque()
         self._wake = asyncio.Event()
@@ -154,6 +155,8 @@ class Connections:
     ) -> None:
         if connection.silent:
             return
+        if kind in (WSMsgType.PING, WSMsgType.PONG):
+            connection.on_control_frame()
         if kind is WSMsgType.PING:
             connection.pong(bytes(data) if isinstance(data, bytes | bytearray) else b"")
         elif kind is WSMsgType.PONG:

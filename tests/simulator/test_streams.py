@@ -6,12 +6,14 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from simulator.market.recording import read_recording
 from simulator.server import VenueSettings, make_app
@@ -159,6 +161,17 @@ def test_sixth_message_of_a_second_ends_the_connection(quick: Served) -> None:
     async def session(socket: ClientConnection) -> Any:
         for _ in range(12):
             await socket.send('{"id":1,"method":"LIST_SUBSCRIPTIONS"}')
+        await socket.wait_closed()
+        return socket.close_code
+
+    assert talk(f"{quick.url}/ws", session) == 1008
+
+
+def test_pings_count_as_messages_too(quick: Served) -> None:
+    async def session(socket: ClientConnection) -> int | None:
+        for _ in range(12):
+            with suppress(ConnectionClosed):
+                await socket.ping()
         await socket.wait_closed()
         return socket.close_code
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -161,3 +163,44 @@ def test_books_that_do_not_add_up_end_the_process_and_save_nothing(clocks: Clock
         broken.execute(create_money)
 
     assert broken.store is None
+
+
+def test_state_file_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
+    db = sqlite3.connect(tmp_path / "simulator.sqlite3")
+    db.executescript(
+        """
+        CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE accounts (
+            account_id INTEGER PRIMARY KEY, api_key TEXT NOT NULL UNIQUE, secret_key TEXT NOT NULL,
+            created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL);
+        CREATE TABLE orders (
+            symbol TEXT NOT NULL, order_id INTEGER NOT NULL, body BLOB NOT NULL,
+            PRIMARY KEY (symbol, order_id)) WITHOUT ROWID;
+        CREATE TABLE balances (
+            account_id INTEGER NOT NULL, asset TEXT NOT NULL, free TEXT NOT NULL, locked TEXT NOT NULL,
+            PRIMARY KEY (account_id, asset)) WITHOUT ROWID;
+        INSERT INTO meta VALUES ('schema_version', '1');
+        INSERT INTO accounts VALUES (1, 'key', 'secret', 5, 6);
+        INSERT INTO balances VALUES (1, 'USDT', '90', '10'), (-3, 'USDT', '-100', '0');
+        """
+    )
+    order = {
+        "symbol": "BTCUSDT", "order_id": 1, "account_id": 1, "client_order_id": "old", "side": "BUY",
+        "type": "LIMIT", "time_in_force": "GTC", "price": "10000", "quantity": "0.001", "quote_quantity": "0",
+        "self_trade_prevention": "EXPIRE_MAKER", "locked_asset": "USDT", "created_ms": 5, "updated_ms": 5,
+        "working_ms": 5, "locked": "10", "executed": "0", "executed_quote": "0", "status": "NEW",
+        "expiry_reason": None,
+    }  # fmt: skip
+    db.execute("INSERT INTO orders VALUES ('BTCUSDT', 1, ?)", (json.dumps(order).encode(),))
+    db.commit()
+    db.close()
+
+    venue = Venue(VenueSettings(seed=7, data=tmp_path))
+    restored = venue.exchange.records.by_id(1, "BTCUSDT", 1)
+    account = venue.exchange.ledger.accounts[1]
+    venue.exchange.cancel(restored, "c", 7)
+    venue.close()
+    Venue(VenueSettings(seed=7, data=tmp_path)).close()
+
+    assert (account.key_type, account.pays_in_bnb) == ("HMAC", False)
+    assert account.balances["USDT"].free == 100
