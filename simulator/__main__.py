@@ -92,6 +92,7 @@ def _exchange(options: argparse.Namespace) -> web.Application:
             speed=options.speed,
             data=options.data,
             scenario=options.scenario,
+            wild=options.wild,
             connection_seconds=options.connection_seconds,
         )
     )
@@ -113,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     serve.add_argument("--speed", type=_speed, default=1.0, help="market seconds per wall second (default 1)")
     serve.add_argument("--data", type=Path, metavar="DIR", help="keep accounts, orders and the market here")
+    serve.add_argument(
+        "--wild", action="store_true", help="the generated market has gaps, thin hours and halts"
+    )
     serve.add_argument("--scenario", type=Path, metavar="FILE", help="a timetable of faults (TOML)")
     serve.add_argument(
         "--connection-seconds",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from typing import Protocol
+from typing import Any, Protocol
 
 from simulator.market.candles import MINUTE_MS, RawCandle
 from simulator.market.path import TICKS_PER_CANDLE, PathTick, stable_hash
@@ -14,6 +14,11 @@ UNITS = 10**8
 TREND_BLOCK_MINUTES = 60
 TREND_HEIGHT = 0.007
 OCTAVES = 14
+# Shares of the hours, as upper bounds of one draw.
+WILD_MOODS = (("HALT", 0.06), ("THIN", 0.2), ("GAP", 0.35))
+HALT_MINUTES = 15
+THIN_DIVISOR = 40
+GAP_MIN, GAP_SPAN = 0.003, 0.009
 
 
 class CandleSource(Protocol):
@@ -207,6 +212,55 @@ class GeneratedSource:
             known = (index, left, 2 * _noise(key, octave, index + 1) - 1)
             self._lattice[slot] = known
         return known[1], known[2]
+
+
+class WildSource(GeneratedSource):
+    """The same market with hours that gap, run thin or are halted for a quarter of an hour.
+
+    A gap lies between two candles: the hour begins, and ends, with a jump. While halted there are no candles.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.identity = f"wild-{self.identity}"
+
+    def next_after(self, open_ms: int) -> RawCandle:
+        minute = open_ms // MINUTE_MS + 1
+        while self.is_halted(minute):
+            minute += 1
+        return self.minute(minute)
+
+    def is_halted(self, minute: int) -> bool:
+        block, inside = divmod(minute, TREND_BLOCK_MINUTES)
+        return inside < HALT_MINUTES and self._mood(block) == "HALT"
+
+    def minute(self, minute: int) -> RawCandle:
+        calm, mood = super().minute(minute), self._mood(minute // TREND_BLOCK_MINUTES)
+        if mood == "THIN":
+            thin = max(TICKS_PER_CANDLE, calm.volume // self._step // THIN_DIVISOR) * self._step
+            return calm._replace(volume=thin)
+        if mood == "GAP":
+            factor = self._gap(minute // TREND_BLOCK_MINUTES)
+            names = ("open", "high", "low", "close")
+            return calm._replace(
+                **{name: self._on_tick(getattr(calm, name) / UNITS * factor) for name in names}
+            )
+        return calm
+
+    def phase(self, minute: int) -> str:
+        """HALT, THIN or GAP, else what the calm market has."""
+        mood = self._mood(minute // TREND_BLOCK_MINUTES)
+        if mood == "HALT" and not self.is_halted(minute):
+            mood = ""
+        return mood or super().phase(minute)
+
+    def _mood(self, block: int) -> str:
+        draw = _noise(self._key, 105, block)
+        return next((mood for mood, below in WILD_MOODS if draw < below), "")
+
+    def _gap(self, block: int) -> float:
+        height = GAP_MIN + GAP_SPAN * _noise(self._key, 106, block)
+        return math.exp(height if _noise(self._key, 107, block) < 0.5 else -height)
 
 
 def _block_level(key: int, block: int) -> int:

@@ -20,7 +20,7 @@ from simulator.engine.settlement import Changes
 from simulator.faults import FaultBook
 from simulator.market.candles import MINUTE_MS
 from simulator.market.recording import RecordingError, read_recording
-from simulator.market.sources import CandleSource, GeneratedSource, RecordedSource, TradesSource
+from simulator.market.sources import CandleSource, GeneratedSource, RecordedSource, TradesSource, WildSource
 from simulator.market.tape import SymbolTape
 from simulator.server.market_feed import MarketFeed
 from simulator.server.market_streams import MarketStreams
@@ -43,7 +43,8 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True, frozen=True)
 class VenueSettings:
-    """`speed` is market seconds per wall second; no `data` directory means that nothing is kept.
+    """`speed` is market seconds per wall second; no `data` directory means that nothing is kept; a `wild`
+    generated market has gaps, thin hours and halts.
 
     `history_minutes` is how far back a generated market goes, and thus how long an absence it can fill.
     """
@@ -53,6 +54,7 @@ class VenueSettings:
     speed: float = 1.0
     data: Path | None = None
     scenario: Path | None = None
+    wild: bool = False
     connection_seconds: float = CONNECTION_SECONDS
     history_minutes: int = GENERATED_HISTORY_MINUTES
 
@@ -262,7 +264,7 @@ def _generated(settings: VenueSettings, now_ms: int, position: MarketPosition | 
     instruments = [KNOWN_INSTRUMENTS[symbol] for symbol in GENERATED_SYMBOLS]
     sources: dict[str, CandleSource] = {}
     for instrument in instruments:
-        sources[instrument.symbol] = GeneratedSource(
+        sources[instrument.symbol] = (WildSource if settings.wild else GeneratedSource)(
             settings.seed,
             instrument.symbol,
             reference_price=float(instrument.reference_price),
@@ -271,7 +273,7 @@ def _generated(settings: VenueSettings, now_ms: int, position: MarketPosition | 
             tick=to_units(instrument.tick_size),
             step=to_units(instrument.step_size),
         )
-    identity = f"generated:{settings.seed}"
+    identity = f"{'wild' if settings.wild else 'generated'}:{settings.seed}"
     start_ms = now_ms
     # A market that runs faster than the wall goes on from where it stopped, maybe in the future; one at
     # speed 1 follows the wall, and the minutes it missed are simply there.

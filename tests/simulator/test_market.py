@@ -23,8 +23,9 @@ from simulator.market.candles import (
 )
 from simulator.market.path import candle_path
 from simulator.market.recording import RecordingError, read_recording
-from simulator.market.sources import GeneratedSource, RecordedSource
+from simulator.market.sources import GeneratedSource, RecordedSource, WildSource
 from simulator.market.tape import CandleClosed, SymbolTape, Tick
+from simulator.server import Venue, VenueSettings
 from tests.simulator.conftest import RECORDING
 from tests.simulator.market_builder import START_MS
 
@@ -157,6 +158,28 @@ def test_generated_market_has_phases_of_trend_and_of_range() -> None:
     phases = {source.phase(START_MS // MINUTE_MS + 60 * n) for n in range(48)}
 
     assert phases == {"TREND_UP", "TREND_DOWN", "RANGE"}
+
+
+def test_wild_market_gaps_runs_thin_and_halts() -> None:
+    venue = Venue(VenueSettings(seed=7, wild=True, history_minutes=10))
+    source = venue.exchange.tapes["BTCUSDT"].source
+    venue.close()
+    assert isinstance(source, WildSource)
+    first = START_MS // MINUTE_MS // 60 * 60
+    minutes = range(first, first + 60 * 200)
+
+    phases = {source.phase(minute) for minute in minutes}
+    halted = next(minute for minute in minutes if source.is_halted(minute))
+    after_halt = source.next_after((halted - 1) * MINUTE_MS).open_ms // MINUTE_MS
+    gapping = next(minute for minute in minutes if source.phase(minute) == "GAP")
+    before, jumped = source.minute(gapping - 1), source.minute(gapping)
+    thin = next(minute for minute in minutes if source.phase(minute) == "THIN")
+
+    assert phases == {"TREND_UP", "TREND_DOWN", "RANGE", "HALT", "THIN", "GAP"}
+    assert after_halt == halted + 15
+    assert abs(jumped.open / before.close - 1) > 0.002
+    assert jumped.low <= min(jumped.open, jumped.close) <= max(jumped.open, jumped.close) <= jumped.high
+    assert source.minute(thin).volume < GeneratedSource.minute(source, thin).volume / 10
 
 
 @pytest.mark.parametrize("interval", ["3m", "15m", "1h", "4h", "1d", "1w", "1M"])
