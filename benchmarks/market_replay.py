@@ -98,7 +98,9 @@ class Replay:
             self.exchange.start()
         elif kind == "drop at the exchange":
             code = self._random.choice((1000, 1001, 1006, 1008, 1009))
-            self.exchange.control("faults", {"kind": "close_ws", "path": "/stream", "close_code": code})
+            # All of them: one that is closing already would take a single blow for the living one.
+            fault = {"kind": "close_ws", "path": "/stream", "close_code": code, "count": 10}
+            self.exchange.control("faults", fault)
         else:
             self.wire.arm(kind, 14.0 if kind == "half-open" else self._random.uniform(0.5, 3.0))
             if not self.wire.wait_fired(90):
