@@ -255,7 +255,8 @@ def reconciliation_is_due() -> str | None:
     request = ReconciliationRequest.objects.filter(environment=ENVIRONMENT, run__isnull=True).first()
     if request is not None:
         return request.trigger
-    newest = ReconciliationRun.objects.filter(environment=ENVIRONMENT).order_by("-id").first()
+    # Only a run that came to its end counts: the worker of one that did not may be dead.
+    newest = last_completed_run()
     session = account_session_start()
     if newest is None:
         return "start"

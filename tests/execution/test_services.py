@@ -8,7 +8,16 @@ from django.db import Error, transaction
 
 from execution import rules, selectors, services
 from execution.contracts import OrderStatus
-from execution.models import Divergence, ExecutionIntent, Fill, Order, OrderLifecycleEvent, Position, Probe
+from execution.models import (
+    Divergence,
+    ExecutionIntent,
+    Fill,
+    Order,
+    OrderLifecycleEvent,
+    Position,
+    Probe,
+    ReconciliationRun,
+)
 from proposals.contracts import DecisionRefused
 from proposals.models import Proposal
 from risk import selectors as risk_selectors
@@ -484,3 +493,13 @@ def only_limits(values: dict[str, object]) -> dict[str, object]:
     """The columns of a limits row that a person sets."""
     own = {"_state", "id", "environment", "version", "created_at", "created_by", "reason"}
     return {name: value for name, value in values.items() if name not in own}
+
+
+def test_run_whose_worker_died_is_done_again_at_once(desk: Desk) -> None:
+    """Found by rehearsal seed 12: the first run was lost to a crash and no trigger asked for another."""
+    ReconciliationRun.objects.all().delete()
+    ReconciliationRun.objects.create(environment="simulator", trigger="start", started_at=clock.now())
+
+    assert selectors.reconciliation_is_due() == "start"
+    assert desk.reconcile("start").status == "clean"
+    assert selectors.reconciliation_is_due() is None

@@ -49,6 +49,7 @@ SETTLE_SUBSTEPS_MAX = 400
 EVENTS_KEPT = 40
 HISTORY = 200
 MINUTE = timedelta(minutes=1)
+POLL = timedelta(seconds=60)
 COMMIT_CRASH_CHANCE = 0.004
 OPERATOR_CHANCE = 0.35
 
@@ -228,8 +229,8 @@ class World:
     def _reconcile_when_due(self) -> None:
         run = execution_selectors.last_completed_run()
         trigger = execution_selectors.reconciliation_is_due()
-        if trigger is None and run is not None and run.finished_at is not None:
-            trigger = "poll" if self.now - run.finished_at > timedelta(seconds=60) else None
+        if trigger is None and (run is None or self.now - (run.finished_at or self.now) > POLL):
+            trigger = "poll"
         if trigger is not None:
             self._reconcile(trigger)
 

@@ -89,6 +89,10 @@ class Command(BaseCommand):
             self.stdout.write(f"FAILED {error}\n  repeat: rehearse --seed {seed} --until {world.step}")
             return
         reports.append(report)
+        if report.market_days >= 1 and not report.orders:
+            failures.append(
+                f"seed {seed} ordered nothing in {report.market_days:.1f} days: something blocks it"
+            )
         self.stdout.write(
             f"seed {seed}: {report.market_days:.1f} days, {report.orders} orders, "
             f"{sum(report.faults.values())} faults, {report.crashes} crashes, {dict(report.statuses)}, "
