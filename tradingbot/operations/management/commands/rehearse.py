@@ -66,7 +66,7 @@ class Command(BaseCommand):
         with scratch_database():
             for seed in seeds:
                 self._rehearse(seed, options, reports, failures)
-        self._summary(reports, failures)
+        self._summary(len(seeds), reports, failures)
         if failures or any(r.duplicates or r.lost or r.unexplained for r in reports):
             raise SystemExit(1)
 
@@ -99,14 +99,14 @@ class Command(BaseCommand):
             f"{time.monotonic() - started:.0f} s"
         )
 
-    def _summary(self, reports: list[Report], failures: list[str]) -> None:
+    def _summary(self, seeds: int, reports: list[Report], failures: list[str]) -> None:
         faults: Counter[str] = sum((r.faults for r in reports), Counter())
         statuses: Counter[str] = sum((r.statuses for r in reports), Counter())
         settled: Counter[str] = sum((r.divergences_settled for r in reports), Counter())
         self.stdout.write(f"faults by kind: {dict(faults.most_common())}")
         self.stdout.write(f"orders by state: {dict(statuses)}; divergences settled: {dict(settled)}")
         self.stdout.write(
-            f"rehearsal: seeds={len(reports) + len(failures)} "
+            f"rehearsal: seeds={seeds} "
             f"market_days={sum(r.market_days for r in reports):.1f} orders={sum(r.orders for r in reports)} "
             f"faults={sum(faults.values())} duplicates={sum(r.duplicates for r in reports)} "
             f"lost={sum(r.lost for r in reports)} "
