@@ -26,7 +26,7 @@ from simulator.market.recording import RecordingError, read_recording
 from simulator.market.sources import GeneratedSource, RecordedSource, WildSource
 from simulator.market.tape import CandleClosed, SymbolTape, Tick
 from simulator.server import Venue, VenueSettings
-from tests.simulator.conftest import RECORDING
+from tests.simulator.conftest import RECORDED_CANDLES, RECORDING
 from tests.simulator.market_builder import START_MS
 
 TICK, STEP = 10**6, 10**3
@@ -55,7 +55,7 @@ def test_replayed_candles_equal_the_file() -> None:
         if isinstance(step, CandleClosed):
             closed.append(RawCandle._make(step.candle[:6]))
 
-    assert len(recording.candles) == 30_240
+    assert len(recording.candles) == RECORDED_CANDLES
     assert closed == recording.candles[:500]
 
 

@@ -13,7 +13,7 @@ from tests.stack.desk import PHONE, WIDE, DeskWindow, Viewport
 from tests.stack.running import ROOT, STOP_SECONDS_MAX, RunningStack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(artifacts: Path) -> Iterator[RunningStack]:
     """The running product with data of its own; it must end within its time and leave nothing behind."""
     with server_folder() as folder:
