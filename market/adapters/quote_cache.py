@@ -1,5 +1,6 @@
 """Writer of the latest quotes to Redis: short time-outs, failures counted and otherwise ignored."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -47,8 +48,21 @@ class QuoteCache:
                 "quotes not cached", extra={"error": type(error).__name__, "failures": self.failures}
             )
             return False
+        finally:
+            _heed_cancellation()
         return True
 
     async def close(self) -> None:
         """Give the connections back."""
         await self._redis.aclose()
+
+
+def _heed_cancellation() -> None:
+    """Raise the cancellation that Python 3.11's `wait_for`, which redis-py writes with, may have swallowed.
+
+    It returns its result instead when both come in the same turn of the loop (python/cpython#86296), and the
+    task that was to end would go on for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -62,7 +62,8 @@ async def _hold(supervisor: "_Supervisor", fence: Fence, stop: asyncio.Event) ->
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()
 
 
 class _Supervisor:

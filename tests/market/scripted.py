@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -238,8 +240,18 @@ class RunningStreams:
     def stop(self) -> None:
         if self.alive:
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(20)
-        assert not self.alive
+            self._thread.join(DEADLINE_SECONDS)
+        assert not self.alive, "the streams did not stop:\n" + self._where()
+
+    def _where(self) -> str:
+        """What the streams' tasks and all threads are waiting for."""
+        tasks = [repr(t) for t in asyncio.all_tasks(self._loop)]
+        names = {t.ident: t.name for t in threading.enumerate()}
+        stacks = [
+            f"{names.get(ident)}:\n" + "".join(traceback.format_stack(frame)[-4:])
+            for ident, frame in sys._current_frames().items()
+        ]
+        return "\n".join([*tasks, *stacks])
 
     def _run(self) -> None:
         try:

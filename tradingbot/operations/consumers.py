@@ -127,14 +127,16 @@ class DeskConsumer(AsyncWebsocketConsumer):
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), max(seconds, 0.01))
+            async with asyncio.timeout(max(seconds, 0.01)):
+                await self._woken.wait()
 
     async def _join(self) -> None:
         """Join the announcements; while Redis is away the refresh alone keeps the page true."""
         if self._joined:
             return
         try:
-            await asyncio.wait_for(self.channel_layer.group_add(GROUP, self.channel_name), JOIN_SECONDS)
+            async with asyncio.timeout(JOIN_SECONDS):
+                await self.channel_layer.group_add(GROUP, self.channel_name)
             self._joined = True
         except (OSError, TimeoutError, RedisError) as error:
             logger.warning("announcements are not heard", extra={"error": type(error).__name__})
