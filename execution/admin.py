@@ -1,22 +1,9 @@
 """The back office of execution: everything here is read-only, orders and fills most of all."""
 
 from django.contrib import admin
-from django.http import HttpRequest
 
 from execution import models
-
-
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """Rows are written by services only."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
+from tradingbot.core.admin import ReadOnlyAdmin
 
 
 @admin.register(models.Order)

@@ -1,26 +1,13 @@
 """Market data in the admin, to look at only: it is the exchange's, not ours to edit."""
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 
 from market.models import CandleHole, FeedAttempt, FeedSession, Instrument
-
-
-class _ReadOnly(admin.ModelAdmin):
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+from tradingbot.core.admin import ReadOnlyAdmin
 
 
 @admin.register(Instrument)
-class InstrumentAdmin(_ReadOnly):
+class InstrumentAdmin(ReadOnlyAdmin):
     """Symbols with their status and filters."""
 
     list_display = ("symbol", "environment", "status", "base_asset", "quote_asset", "refreshed_at")
@@ -29,7 +16,7 @@ class InstrumentAdmin(_ReadOnly):
 
 
 @admin.register(FeedSession)
-class FeedSessionAdmin(_ReadOnly):
+class FeedSessionAdmin(ReadOnlyAdmin):
     """Connections of the streams with the reasons of their ends."""
 
     list_display = ("stream", "environment", "connected_at", "resynced_at", "ended_at", "end_reason")
@@ -38,7 +25,7 @@ class FeedSessionAdmin(_ReadOnly):
 
 
 @admin.register(FeedAttempt)
-class FeedAttemptAdmin(_ReadOnly):
+class FeedAttemptAdmin(ReadOnlyAdmin):
     """Connections that could not be made."""
 
     list_display = ("stream", "environment", "at", "reason")
@@ -47,7 +34,7 @@ class FeedAttemptAdmin(_ReadOnly):
 
 
 @admin.register(CandleHole)
-class CandleHoleAdmin(_ReadOnly):
+class CandleHoleAdmin(ReadOnlyAdmin):
     """Minutes without a candle."""
 
     list_display = ("symbol", "environment", "start", "end", "reason", "found_at", "filled_at")

@@ -11,6 +11,7 @@ from proposals import rules, services
 from proposals.contracts import AdvisorUnavailable
 from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
 from tradingbot.core import clock
+from tradingbot.core.admin import ReadOnlyAdmin
 
 
 class StrategyForm(forms.ModelForm):
@@ -53,19 +54,8 @@ class StrategyAdmin(admin.ModelAdmin):
         return False
 
 
-class _ReadOnly(admin.ModelAdmin):
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(Decision)
-class DecisionAdmin(_ReadOnly):
+class DecisionAdmin(ReadOnlyAdmin):
     """The calls of the advisor, whole."""
 
     list_display = ("started_at", "symbol", "strategy", "outcome", "model_answered", "latency_ms")
@@ -76,7 +66,7 @@ class DecisionAdmin(_ReadOnly):
 
 
 @admin.register(Proposal)
-class ProposalAdmin(_ReadOnly):
+class ProposalAdmin(ReadOnlyAdmin):
     """The proposals with their fate. Approving happens on the page that shows what is approved."""
 
     list_display = ("created_at", "action", "symbol", "status", "notional_quote", "decided_by", "expires_at")
@@ -86,7 +76,7 @@ class ProposalAdmin(_ReadOnly):
 
 
 @admin.register(AdvisorBreaker)
-class AdvisorBreakerAdmin(_ReadOnly):
+class AdvisorBreakerAdmin(ReadOnlyAdmin):
     """The advisor's circuit breakers."""
 
     list_display = ("name", "state", "failures", "trips", "open_until", "changed_at")

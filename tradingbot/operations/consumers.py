@@ -45,7 +45,7 @@ class DeskConsumer(AsyncWebsocketConsumer):
     """
 
     _task: asyncio.Task[None] | None = None
-    _joined = False
+    _joined = _gone = False
 
     async def connect(self) -> None:
         """Accept always, so that a refusal reaches the page as a close code and not as an endless retry."""
@@ -69,7 +69,8 @@ class DeskConsumer(AsyncWebsocketConsumer):
         self._task = asyncio.create_task(self._serve())
 
     async def disconnect(self, code: int) -> None:
-        """Stop serving."""
+        """Stop serving. Redis' client may swallow the cancellation (market.adapters.quote_cache): hence the flag."""
+        self._gone = True
         if self._task:
             self._task.cancel()
         if self._joined:
@@ -92,7 +93,8 @@ class DeskConsumer(AsyncWebsocketConsumer):
     async def _serve(self) -> None:
         try:
             await self._serve_until_signed_out()
-            await self.close(SIGNED_OUT)
+            if not self._gone:
+                await self.close(SIGNED_OUT)
         except asyncio.CancelledError:
             raise
         except Exception:  # no page may look alive while it cannot be rendered
@@ -104,7 +106,7 @@ class DeskConsumer(AsyncWebsocketConsumer):
         patched_at = beat_at = loop.time()
         checked_at = loop.time()
         refreshed_at = -math.inf  # join at once; then everything is looked at, so that nothing falls between
-        while True:
+        while not self._gone:
             if loop.time() - refreshed_at >= REFRESH_SECONDS:
                 refreshed_at = loop.time()
                 await self._join()
