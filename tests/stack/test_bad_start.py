@@ -45,6 +45,12 @@ def test_unknown_environment_is_refused_before_anything_starts(fresh: RunningSta
     assert not fresh.data.exists()
 
 
+def test_a_symbol_that_the_simulator_does_not_list_is_named_at_once(fresh: RunningStack) -> None:
+    line = refusal(fresh, SYMBOLS="BTCUSDT,NOPEUSDT")
+
+    assert "SYMBOLS names NOPEUSDT, which the simulator does not list. It lists BTCUSDT" in line
+
+
 def test_broken_line_of_a_candle_file_is_named_with_file_and_line(
     fresh: RunningStack, tmp_path: Path
 ) -> None:

@@ -67,14 +67,23 @@ def _start(stack: Stack, options: Options, supervisor: Supervisor, stop_signal: 
         supervisor.wait_for(process.name, url, OUTSIDE_SECONDS_MAX, lambda status: status < _HTTP_ERROR)
     if options.runs_simulator:
         simulator_client.ensure_account(options.data, options.simulator_url)
-        if not env.get("SYMBOLS", "").strip():
-            env["SYMBOLS"] = ",".join(simulator_client.symbols(options.simulator_url))
+        env["SYMBOLS"] = _symbols(env.get("SYMBOLS", ""), simulator_client.symbols(options.simulator_url))
     say(f"starting {', '.join(process.name for process in stack.processes)}")
     for process in stack.processes:
         supervisor.add(_starter(process, words, env, options.logs))
     ready_url = stack.ready_url.format(**words)
     supervisor.wait_for("The product", ready_url, stack.ready_seconds_max, lambda status: status == 200)
     say(f"ready {options.web_url}  user {OPERATOR}  password {password}")
+
+
+def _symbols(asked: str, listed: list[str]) -> str:
+    """The symbols to trade: those asked for, or else all that the simulator lists; refuses one it does not."""
+    wanted = [symbol.strip().upper() for symbol in asked.split(",") if symbol.strip()]
+    if unknown := [symbol for symbol in wanted if symbol not in listed]:
+        raise LauncherError(
+            f"SYMBOLS names {', '.join(unknown)}, which the simulator does not list. It lists {', '.join(listed)}."
+        )
+    return ",".join(wanted or listed)
 
 
 def _start_servers(options: Options, supervisor: Supervisor, stop_signal: StopSignal) -> dict[str, str]:
