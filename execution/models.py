@@ -182,7 +182,6 @@ class Fill(models.Model):
     commission_asset = models.CharField(max_length=16)
     commission_quote = AmountField(help_text="Worth of the commission in quote when it was paid")
     is_maker = models.BooleanField()
-    realised_pnl_quote = AmountField(default=0)
     at = models.DateTimeField()
     recorded_at = models.DateTimeField()
 
@@ -199,8 +198,92 @@ class Fill(models.Model):
         indexes = [models.Index(fields=["environment", "symbol", "at"])]
 
 
+class Lot(models.Model):
+    """What one BUY brought (less a commission in base), and what no SELL has taken of it; costs with entry fees.
+
+    A projection of the fills in the exchange's order, first in first out (`execution.rules.accounting`).
+    """
+
+    fill = models.OneToOneField(Fill, primary_key=True, on_delete=models.PROTECT)
+    environment = EnvironmentField()
+    symbol = models.CharField(max_length=32)
+    at = models.DateTimeField()
+    trade_id = models.BigIntegerField()
+    quantity = AmountField()
+    cost_quote = AmountField()
+    quantity_left = AmountField()
+    cost_left_quote = AmountField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(quantity_left__gte=0) & Q(quantity_left__lte=models.F("quantity")),
+                name="execution_lot_sane",
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["environment", "symbol", "at"],
+                condition=Q(quantity_left__gt=0),
+                name="execution_lot_open",
+            ),
+            models.Index(fields=["environment", "symbol", "at", "trade_id"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity_left} of {self.quantity} {self.symbol}"
+
+
+class LotClosing(models.Model):
+    """The part of a SELL that one lot met; `lot` is null for coins that came from elsewhere. A projection."""
+
+    sale = models.ForeignKey(Fill, on_delete=models.PROTECT, related_name="closings")
+    lot = models.ForeignKey(Lot, null=True, on_delete=models.PROTECT, related_name="closings")
+    environment = EnvironmentField()
+    symbol = models.CharField(max_length=32)
+    at = models.DateTimeField()
+    trade_id = models.BigIntegerField()
+    quantity = AmountField()
+    proceeds_quote = AmountField(help_text="Net of the sale's fee")
+    cost_quote = AmountField()
+    realised_pnl_quote = AmountField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["sale", "lot"], nulls_distinct=False, name="execution_closing_unique"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["environment", "at"]),
+            models.Index(fields=["environment", "symbol", "at", "trade_id"]),
+        ]
+
+
+class EquityPoint(models.Model):
+    """The account's worth at an instant: one point of the equity curve.
+
+    `net_flow_quote` is what deposits and withdrawals brought since the baseline, at the prices of `at`: equity
+    less flow is what trading and the market made of it.
+    """
+
+    environment = EnvironmentField()
+    at = models.DateTimeField()
+    equity_quote = AmountField()
+    cash_quote = AmountField()
+    realised_pnl_quote = AmountField()
+    unrealised_pnl_quote = AmountField()
+    fees_quote = AmountField()
+    net_flow_quote = AmountField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "at"], name="execution_equity_point_unique")
+        ]
+
+
 class Position(models.Model):
-    """What is held of a symbol's base asset through our fills; a projection of them, rebuilt in a test.
+    """What is held of a symbol's base asset through our fills; the sum of its lots.
 
     `cost_quote` is the cost of `quantity` with entry commissions; `realised_pnl_quote` is net of all fees.
     """

@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Max, Min, Q, Sum
+from django.db.models.functions import Extract, Floor
 
 from execution.contracts import TERMINAL, UNRESOLVED, OrderStatus
 from execution.models import (
@@ -15,7 +17,10 @@ from execution.models import (
     AccountBalance,
     BalanceMovement,
     Divergence,
+    EquityPoint,
     Fill,
+    Lot,
+    LotClosing,
     Order,
     Position,
     ReconciliationRequest,
@@ -27,12 +32,15 @@ from market.models import FeedSession, Instrument
 from proposals.contracts import APPROVED_STATUSES, AdvisorAccount, HeldPosition, ProposalStatus
 from proposals.models import Proposal
 from risk import selectors as risk
-from risk.contracts import Holding, Portfolio
+from risk.contracts import Holding, LimitsMissing, Portfolio
 from tradingbot.core.decimals import ZERO, floor_to_step, plain
 
 RECONCILED_WITHIN = timedelta(seconds=150)
 CLOCK_MEASURED_WITHIN = timedelta(seconds=120)
 MARKS_MAX = 200
+LOTS_MAX = 200
+CURVE_POINTS_MAX = 600
+STANDARD_FEE_RATE = Decimal("0.001")
 ENVIRONMENT = settings.TRADING_ENVIRONMENT.value
 
 
@@ -187,8 +195,71 @@ def _unrealised(positions: list[Position], quotes: dict[str, Quote]) -> Decimal 
 
 def realised_since(start: datetime) -> Decimal:
     """Realised PnL in quote, net of fees, of fills since `start`."""
-    fills = Fill.objects.filter(environment=ENVIRONMENT, at__gte=start)
-    return fills.aggregate(total=Sum("realised_pnl_quote"))["total"] or ZERO
+    closings = LotClosing.objects.filter(environment=ENVIRONMENT, at__gte=start)
+    return closings.aggregate(total=Sum("realised_pnl_quote"))["total"] or ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTotals:
+    """What all positions of the environment have realised and paid in fees so far, in quote."""
+
+    realised_quote: Decimal
+    fees_quote: Decimal
+
+
+def ledger_totals() -> LedgerTotals:
+    """The sums over all positions, closed ones included."""
+    sums = Position.objects.filter(environment=ENVIRONMENT).aggregate(
+        realised=Sum("realised_pnl_quote"), fees=Sum("fees_quote")
+    )
+    return LedgerTotals(sums["realised"] or ZERO, sums["fees"] or ZERO)
+
+
+def cash_quote() -> Decimal:
+    """The quote asset on the account, free and locked."""
+    row = AccountBalance.objects.filter(environment=ENVIRONMENT, asset=settings.QUOTE_ASSET).first()
+    return row.free + row.locked if row else ZERO
+
+
+def net_flow_quote() -> Decimal | None:
+    """What deposits and withdrawals brought since the baseline, at the bid; None while one has no price."""
+    total = ZERO
+    moved = BalanceMovement.objects.filter(environment=ENVIRONMENT).values("asset")
+    for row in moved.annotate(total=Sum("amount")):
+        if row["asset"] == settings.QUOTE_ASSET:
+            total += row["total"]
+        elif row["total"]:
+            quote = market.latest_quote(f"{row['asset']}{settings.QUOTE_ASSET}")
+            if quote is None:
+                return None
+            total += row["total"] * quote.bid
+    return total
+
+
+def fee_rate() -> Decimal:
+    """The commission per side that the limits reckon with, or Binance's standard rate without limits."""
+    try:
+        return risk.current_limits().fee_rate
+    except LimitsMissing:
+        return STANDARD_FEE_RATE
+
+
+def open_lots(symbol: str) -> list[Lot]:
+    """What is held of `symbol`, by purchase, oldest first."""
+    rows = Lot.objects.filter(environment=ENVIRONMENT, symbol=symbol, quantity_left__gt=0)
+    return list(rows.order_by("at", "trade_id").select_related("fill")[:LOTS_MAX])
+
+
+def equity_curve(*, since: datetime, points_max: int = CURVE_POINTS_MAX) -> list[EquityPoint]:
+    """Points of the equity curve since `since`, oldest first; of each even slice of time its last one."""
+    rows = EquityPoint.objects.filter(environment=ENVIRONMENT, at__gte=since)
+    ends = rows.aggregate(first=Min("at"), last=Max("at"))
+    if ends["first"] is None:
+        return []
+    slice_seconds = max(60, int((ends["last"] - ends["first"]).total_seconds() / points_max) + 1)
+    bucket = Floor(Extract("at", "epoch") / slice_seconds)
+    newest = rows.annotate(bucket=bucket).order_by("bucket", "-at").distinct("bucket")
+    return sorted(newest, key=lambda point: point.at)
 
 
 def blocked_symbols(orders: Iterable[Order]) -> dict[str, str]:

@@ -89,3 +89,9 @@ def measure_clock(**_: Any) -> None:
         services.measure_clock(exchange=services.gateway(), now=now())
     except QueryFailed as error:
         logger.warning("clock not measured", extra={"error": str(error)})
+
+
+@shared_task
+def record_equity(**_: Any) -> None:
+    """A point of the equity curve, once a minute."""
+    services.record_equity(now=now())

@@ -36,6 +36,7 @@ SWEEPS: dict[str, float] = {
     "execution.tasks.reconcile_requested": 1.0,
     "execution.tasks.reconcile": 60.0,
     "execution.tasks.measure_clock": 30.0,
+    "execution.tasks.record_equity": 60.0,
     "market.tasks.refresh_instruments": 3600.0,
     "market.tasks.drop_old": 6 * 3600.0,
     "tradingbot.operations.tasks.watch_health": 2.0,

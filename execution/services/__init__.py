@@ -1,6 +1,7 @@
 """The writing verbs of execution. Each is one transaction; the network is only ever between two of them."""
 
 from execution.services.approving import approve_proposal
+from execution.services.booking import record_equity
 from execution.services.claiming import abort_stale_intents, claim_proposal
 from execution.services.folding import apply_report, fold_account_event, fold_pending_events
 from execution.services.reconciling import (
@@ -24,6 +25,7 @@ __all__ = [
     "measure_clock",
     "probe_unknown",
     "reconcile",
+    "record_equity",
     "request_reconciliation",
     "resolve_by_person",
     "resolve_divergence",

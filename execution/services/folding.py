@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from execution import rules, selectors
 from execution.contracts import ExchangeStatus, FillReport, OrderReport, OrderStatus
 from execution.models import BalanceMovement, Fill, Order, OrderLifecycleEvent, Position
+from execution.services import booking
 from market import selectors as market
 from market import services as market_services
 from market.models import AccountEvent, Instrument
@@ -137,19 +138,7 @@ def post_fill(*, order: Order, exchange_order_id: int, fill: FillReport, now: da
         environment=order.environment, symbol=order.symbol, trade_id=fill.trade_id
     ).exists():
         return False
-    commission_quote = _worth_in_quote(fill, instrument)
-    state = rules.PositionState(
-        position.quantity, position.cost_quote, position.realised_pnl_quote, position.fees_quote
-    )
-    after, realised = rules.apply_fill(
-        state,
-        side=order.side,
-        fill=fill,
-        base_asset=instrument.base_asset,
-        quote_asset=instrument.quote_asset,
-        commission_quote=commission_quote,
-    )
-    Fill.objects.create(
+    row = Fill.objects.create(
         environment=order.environment,
         symbol=order.symbol,
         trade_id=fill.trade_id,
@@ -161,13 +150,14 @@ def post_fill(*, order: Order, exchange_order_id: int, fill: FillReport, now: da
         quote_quantity=fill.quote_quantity,
         commission=fill.commission,
         commission_asset=fill.commission_asset,
-        commission_quote=commission_quote,
+        commission_quote=booking.worth_in_quote(fill, instrument),
         is_maker=fill.is_maker,
-        realised_pnl_quote=realised,
         at=fill.at,
         recorded_at=now,
     )
-    _save_position(position, after, order, now)
+    was_flat = position.quantity == 0
+    booking.book_fill(fill=row, position=position)
+    _save_position(position, order, now, opening=was_flat and position.quantity > 0)
     announce("position", order.symbol)
     return True
 
@@ -188,34 +178,15 @@ def _locked_position(order: Order, instrument: Instrument, now: datetime) -> Pos
     return Position.objects.select_for_update().get(environment=order.environment, symbol=order.symbol)
 
 
-def _save_position(position: Position, after: rules.PositionState, order: Order, now: datetime) -> None:
-    opening = position.quantity == 0 and after.quantity > 0
-    closing = after.quantity == 0
-    position.quantity = after.quantity
-    position.cost_quote = after.cost_quote
-    position.realised_pnl_quote = after.realised_pnl_quote
-    position.fees_quote = after.fees_quote
+def _save_position(position: Position, order: Order, now: datetime, *, opening: bool) -> None:
     position.updated_at = now
     if order.side == "BUY":
         position.stop_price, position.target_price = order.intent.stop_price, order.intent.target_price
     if opening:
         position.opened_at = now
-    if closing:
+    if position.quantity == 0:
         position.opened_at = position.stop_price = position.target_price = None
     position.save()
-
-
-def _worth_in_quote(fill: FillReport, instrument: Instrument) -> Decimal:
-    """Commission in quote: as paid, at the fill's own price for base, at the market for another asset."""
-    if not fill.commission or fill.commission_asset == instrument.quote_asset:
-        return fill.commission
-    if fill.commission_asset == instrument.base_asset:
-        return fill.commission * fill.price
-    quote = market.latest_quote(f"{fill.commission_asset}{instrument.quote_asset}")
-    if quote is None:
-        logger.warning("commission without a price", extra={"asset": fill.commission_asset})
-        return ZERO
-    return fill.commission * quote.mid
 
 
 # --- user-data events -----------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from execution.contracts import (
     TERMINAL,
     ExchangeRejected,
     ExchangeStatus,
-    FillReport,
     OrderReport,
     OutcomeUnknown,
     Source,
@@ -180,97 +179,6 @@ def test_remaining_share_is_zero_once_terminal() -> None:
     assert rules.remaining_share(D(10), rules.FoldedState(ExchangeStatus.PARTIALLY_FILLED, D(7), D(0))) == D(
         "0.3"
     )
-
-
-def fill(
-    quantity: str, price: str, commission: str = "0", asset: str = "USDT", trade_id: int = 1
-) -> FillReport:
-    return FillReport(
-        trade_id=trade_id,
-        price=D(price),
-        quantity=D(quantity),
-        quote_quantity=D(price) * D(quantity),
-        commission=D(commission),
-        commission_asset=asset,
-        is_maker=False,
-        at=AT,
-    )
-
-
-def apply(
-    state: rules.PositionState, side: str, one: FillReport, worth: str
-) -> tuple[rules.PositionState, Decimal]:
-    return rules.apply_fill(
-        state, side=side, fill=one, base_asset="BTC", quote_asset="USDT", commission_quote=D(worth)
-    )
-
-
-def test_buy_with_fee_in_base_holds_less_for_the_same_money() -> None:
-    state, realised = apply(rules.PositionState(), "BUY", fill("1", "100", "0.001", "BTC"), "0.1")
-
-    assert state == rules.PositionState(D("0.999"), D(100), D(0), D("0.1"))
-    assert realised == 0
-
-
-def test_buy_with_fee_in_quote_costs_more() -> None:
-    state, _ = apply(rules.PositionState(), "BUY", fill("1", "100", "0.1", "USDT"), "0.1")
-
-    assert (state.quantity, state.cost_quote) == (D(1), D("100.1"))
-
-
-def test_buy_with_fee_in_bnb_costs_its_worth() -> None:
-    state, _ = apply(rules.PositionState(), "BUY", fill("1", "100", "0.0003", "BNB"), "0.09")
-
-    assert (state.quantity, state.cost_quote) == (D(1), D("100.09"))
-
-
-def test_sale_of_all_realises_proceeds_less_cost_and_fee() -> None:
-    held, _ = apply(rules.PositionState(), "BUY", fill("1", "100", "0.1", "USDT"), "0.1")
-
-    state, realised = apply(held, "SELL", fill("1", "110", "0.11", "USDT"), "0.11")
-
-    assert realised == D("110") - D("0.11") - D("100.1")
-    assert (state.quantity, state.cost_quote) == (0, 0)
-    assert state.realised_pnl_quote == realised
-    assert state.fees_quote == D("0.21")
-
-
-def test_sale_of_part_takes_its_share_of_the_cost() -> None:
-    held, _ = apply(rules.PositionState(), "BUY", fill("4", "100"), "0")
-
-    state, realised = apply(held, "SELL", fill("1", "120"), "0")
-
-    assert realised == D(20)
-    assert (state.quantity, state.cost_quote) == (D(3), D(300))
-
-
-def test_sale_of_coins_from_elsewhere_never_makes_a_negative_position() -> None:
-    held, _ = apply(rules.PositionState(), "BUY", fill("1", "100"), "0")
-
-    state, _ = apply(held, "SELL", fill("3", "100"), "0")
-
-    assert state.quantity == 0
-    assert state.cost_quote == 0
-
-
-amounts = st.decimals("0.00001", "50", places=5)
-prices = st.decimals("1", "90000", places=2)
-
-
-@given(st.lists(st.tuples(st.sampled_from(["BUY", "SELL"]), amounts, prices), max_size=25))
-def test_money_in_equals_money_out_plus_cost(trades: list[tuple[str, Decimal, Decimal]]) -> None:
-    """Cash flow of all fills = realised PnL - cost of what is still held, whatever the sequence."""
-    state, cash = rules.PositionState(), D(0)
-    for side, quantity, price in trades:
-        if side == "SELL" and quantity > state.quantity:
-            continue
-        fee = (quantity * price * D("0.001")).quantize(D("1E-8"))
-        state, _ = apply(state, side, fill(str(quantity), str(price), str(fee)), str(fee))
-        cash += -quantity * price - fee if side == "BUY" else quantity * price - fee
-
-    assert abs(cash - (state.realised_pnl_quote - state.cost_quote)) < D("1E-12")
-    assert state.quantity >= 0
-    assert state.quantity > 0 or state.cost_quote == 0
 
 
 def test_absence_is_proof_only_after_the_instant_the_grace_and_three_answers() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from execution import rules
 from execution.contracts import OutcomeUnknown
+from execution.rules import accounting
 from execution.services import claiming, saga
 from tradingbot.core.decimals import ZERO
 from tradingbot.operations.management.commands.rehearse import clone_for, scratch_database
@@ -64,22 +65,21 @@ def not_found_is_proof(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fill_applied_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    once = rules.apply_fill
-
-    def twice(state: Any, **fill: Any) -> Any:
-        after, _ = once(state, **fill)
-        return once(after, **fill)
-
-    monkeypatch.setattr(rules, "apply_fill", twice)
+    once = accounting.replay
+    monkeypatch.setattr(
+        accounting,
+        "replay",
+        lambda lots, trades: once(lots, [replace(trade, quantity=2 * trade.quantity) for trade in trades]),
+    )
 
 
 def fee_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    charged = rules.apply_fill
-
-    def free(state: Any, *, fill: Any, **rest: Any) -> Any:
-        return charged(state, fill=replace(fill, commission=ZERO), **rest)
-
-    monkeypatch.setattr(rules, "apply_fill", free)
+    charged = accounting.replay
+    monkeypatch.setattr(
+        accounting,
+        "replay",
+        lambda lots, trades: charged(lots, [replace(trade, commission_base=ZERO) for trade in trades]),
+    )
 
 
 def failed_query_is_absence(monkeypatch: pytest.MonkeyPatch) -> None:

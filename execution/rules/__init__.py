@@ -2,8 +2,8 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from decimal import ROUND_HALF_EVEN, Decimal
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -20,8 +20,6 @@ from execution.contracts import (
 )
 from tradingbot.core.clock import from_milliseconds
 from tradingbot.core.decimals import ZERO, plain
-
-AMOUNT_QUANTUM = Decimal("1E-16")
 
 
 def client_order_id(environment: str, proposal_id: UUID) -> str:
@@ -262,67 +260,6 @@ def remaining_share(quantity: Decimal, state: FoldedState) -> Decimal:
     if state.is_terminal or quantity <= 0:
         return ZERO
     return max(ZERO, (quantity - state.executed_quantity) / quantity)
-
-
-# --- positions ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PositionState:
-    """Base held, what it cost in quote with entry fees, and what was realised and paid in fees so far."""
-
-    quantity: Decimal = ZERO
-    cost_quote: Decimal = ZERO
-    realised_pnl_quote: Decimal = ZERO
-    fees_quote: Decimal = ZERO
-
-
-def _exact(value: Decimal) -> Decimal:
-    return value.quantize(AMOUNT_QUANTUM, rounding=ROUND_HALF_EVEN)
-
-
-def apply_fill(
-    state: PositionState,
-    *,
-    side: str,
-    fill: FillReport,
-    base_asset: str,
-    quote_asset: str,
-    commission_quote: Decimal,
-) -> tuple[PositionState, Decimal]:
-    """The position after a fill at average cost, and what the fill realised in quote, net of its fee.
-
-    A commission in base lowers what was received; one in quote raises the cost or lowers the proceeds; one
-    in a third asset (BNB) counts by its worth, `commission_quote`. What is sold beyond the quantity held
-    through our fills (coins that came from elsewhere) has no cost here and realises its proceeds.
-    """
-    fees = state.fees_quote + commission_quote
-    in_base = fill.commission if fill.commission_asset == base_asset else ZERO
-    # A fee in base is already in the cost: fewer coins for the same money.
-    fee_in_money = ZERO if fill.commission_asset == base_asset else commission_quote
-    if side == "BUY":
-        return (
-            replace(
-                state,
-                quantity=state.quantity + fill.quantity - in_base,
-                cost_quote=_exact(state.cost_quote + fill.quote_quantity + fee_in_money),
-                fees_quote=_exact(fees),
-            ),
-            ZERO,
-        )
-    sold = fill.quantity + in_base
-    left = max(ZERO, state.quantity - sold)
-    cost_of_sold = state.cost_quote if left == 0 else _exact(state.cost_quote * sold / state.quantity)
-    realised = _exact(fill.quote_quantity - fee_in_money - cost_of_sold)
-    return (
-        PositionState(
-            quantity=left,
-            cost_quote=_exact(state.cost_quote - cost_of_sold),
-            realised_pnl_quote=state.realised_pnl_quote + realised,
-            fees_quote=_exact(fees),
-        ),
-        realised,
-    )
 
 
 # --- the saga of an unknown order -----------------------------------------------------------------------
