@@ -40,6 +40,7 @@ CLOCK_MEASURED_WITHIN = timedelta(seconds=120)
 MARKS_MAX = 200
 LOTS_MAX = 200
 CURVE_POINTS_MAX = 600
+CURVE_PERIODS = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
 STANDARD_FEE_RATE = Decimal("0.001")
 ENVIRONMENT = settings.TRADING_ENVIRONMENT.value
 

@@ -69,9 +69,18 @@ def order(request: HttpRequest, order_id: UUID) -> HttpResponse:
 @never_cache
 @require_safe
 def positions(request: HttpRequest) -> HttpResponse:
-    """What is held."""
-    context = {"here": "positions", "panels": ("positions",)}
-    return render(request, "execution/positions_page.html", context)
+    """What is held, purchase by purchase, and what the account was worth over a period."""
+    period = request.GET.get("period", "24h")
+    context = {
+        "here": "positions",
+        "panels": ("positions", f"equity:{period}", "lots"),
+        "periods": selectors.CURVE_PERIODS,
+        "period": period,
+    }
+    try:
+        return render(request, "execution/positions_page.html", context)
+    except panels.UnknownPanel as error:
+        raise Http404 from error
 
 
 @never_cache

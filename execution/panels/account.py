@@ -28,6 +28,7 @@ class Held:
     worth: Decimal | None
     unrealised: Decimal | None
     protected: bool
+    residue: bool
 
 
 @panel("positions", template="execution/position_list.html", topics={"position", "quote", "order"})
@@ -63,6 +64,7 @@ def _held(row: Position, quote: Any, protected: bool) -> Held:
         worth=worth,
         unrealised=worth - row.cost_quote if worth is not None else None,
         protected=protected,
+        residue=selectors.is_residue(row, quote),
     )
 
 
