@@ -5,7 +5,8 @@ Errors:
     ├── NotSent            the request never left (refused connection, DNS): safe to say `not_placed`
     ├── ExchangeRejected   a definite refusal with Binance's code; nothing was placed
     ├── OutcomeUnknown     anything else: never answered by sending again (invariant 1)
-    └── QueryFailed        a query brought no answer; it changes nothing (invariant 7)
+    ├── QueryFailed        a query brought no answer; it changes nothing (invariant 7)
+    └── AnswerRefused      a person's answer does not fit what is known; nothing was changed
 """
 
 from collections.abc import Sequence
@@ -40,6 +41,14 @@ class QueryFailed(ExecutionError):
     """A query brought no answer. It says nothing about the order."""
 
 
+class AnswerRefused(ExecutionError):
+    """A person's answer was not taken. `code` names the reason, `detail` is the sentence for the person."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code, self.detail = code, detail
+
+
 class OrderStatus(StrEnum):
     """What we know of our request."""
 
@@ -56,15 +65,19 @@ class OrderStatus(StrEnum):
 O = OrderStatus  # noqa: E741
 TRANSITIONS: dict[str, frozenset[str]] = {
     O.INTENT: frozenset({O.ABORTED, O.SUBMITTED}),
-    O.ABORTED: frozenset(),
+    O.ABORTED: frozenset({O.CONFIRMED}),
     O.SUBMITTED: frozenset({O.CONFIRMED, O.UNKNOWN, O.REJECTED, O.NOT_PLACED}),
     O.CONFIRMED: frozenset(),
     O.UNKNOWN: frozenset({O.CONFIRMED, O.NOT_PLACED, O.MANUAL_REVIEW}),
-    O.REJECTED: frozenset(),
-    # Positive evidence beats every earlier conclusion: an order that turns up after all is confirmed.
+    # The exchange's record beats every conclusion of ours: an order that turns up after all is confirmed.
+    O.REJECTED: frozenset({O.CONFIRMED}),
     O.NOT_PLACED: frozenset({O.CONFIRMED}),
-    O.MANUAL_REVIEW: frozenset({O.CONFIRMED, O.NOT_PLACED}),
+    O.MANUAL_REVIEW: frozenset({O.CONFIRMED, O.NOT_PLACED, O.UNKNOWN}),
 }
+# What we concluded without the order; a report of it overturns them.
+CONCLUDED_WITHOUT = frozenset({O.ABORTED, O.REJECTED, O.NOT_PLACED})
+# What a person may answer for.
+REVIEWABLE = frozenset({O.UNKNOWN, O.MANUAL_REVIEW})
 UNRESOLVED = frozenset({O.INTENT, O.SUBMITTED, O.UNKNOWN, O.MANUAL_REVIEW})
 
 
@@ -124,6 +137,33 @@ class DivergenceKind(StrEnum):
     BALANCE = "balance"
     FOREIGN_ORDER = "foreign_order"
     ENVIRONMENT_RESET = "environment_reset"
+
+
+class Outcome(StrEnum):
+    """How a divergence was closed."""
+
+    POSTED = "posted"  # the exchange's record was applied at once
+    GONE = "gone"  # no longer observed
+    ADOPTED = "adopted"
+    CANCELLED = "cancelled"
+    IGNORED = "ignored"
+    RESET = "reset"  # a reset of the environment was accepted
+
+
+class Decision(StrEnum):
+    """What a person may decide on a divergence without asking the exchange."""
+
+    ADOPT = "adopt"
+    IGNORE = "ignore"
+
+
+class RequestKind(StrEnum):
+    """What a person may ask of a trading worker."""
+
+    CONFIRM_FILLED = "confirm_filled"
+    CONFIRM_ABSENT = "confirm_absent"
+    ADOPT_ORDER = "adopt_order"
+    CANCEL_ORDER = "cancel_order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +261,9 @@ class ExchangeGateway(Protocol):
 
     def balances(self) -> Sequence[Balance]:
         """All balances that are not zero."""
+
+    def cancel_foreign_order(self, *, symbol: str, exchange_order_id: int) -> OrderReport:
+        """Cancel an order that is not ours, once. Raises NotSent, ExchangeRejected or OutcomeUnknown."""
 
     def measure_clock_offset_ms(self) -> int:
         """Server time minus ours, in milliseconds, taken at the middle of the round trip."""

@@ -6,6 +6,7 @@ Written by execution.services only. `environment` is in every key, so that envir
 import uuid
 from typing import ClassVar
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
@@ -15,6 +16,8 @@ from execution.contracts import (
     ExchangeStatus,
     LifecycleKind,
     OrderStatus,
+    Outcome,
+    RequestKind,
     Source,
 )
 from tradingbot.core.fields import AmountField, EnvironmentField
@@ -26,6 +29,10 @@ class Account(models.Model):
     """One row per environment: the lock under which exposure is reserved, and the agreed starting balances."""
 
     environment = EnvironmentField(primary_key=True)
+    ledger = models.IntegerField(
+        default=1,
+        help_text="Rises when a reset of the environment is accepted: the exchange's ids begin again",
+    )
     baseline = models.JSONField(default=dict, help_text="Balance per asset at the first reconciliation")
     baseline_at = models.DateTimeField(null=True)
     equity_peak_quote = AmountField(null=True)
@@ -34,6 +41,13 @@ class Account(models.Model):
 
     def __str__(self) -> str:
         return self.environment
+
+
+def current_ledger() -> int:
+    """The ledger that new rows belong to; 1 before the account's first row."""
+    environment = settings.TRADING_ENVIRONMENT.value
+    ledger = Account.objects.filter(environment=environment).values_list("ledger", flat=True).first()
+    return ledger or 1
 
 
 class ExecutionIntent(models.Model):
@@ -79,6 +93,7 @@ class Order(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     environment = EnvironmentField()
     intent = models.ForeignKey(ExecutionIntent, on_delete=models.PROTECT, related_name="orders")
+    ledger = models.IntegerField(default=current_ledger)
     role = models.CharField(max_length=8, default="order")
     symbol = models.CharField(max_length=32)
     side = models.CharField(max_length=4)
@@ -104,6 +119,7 @@ class Order(models.Model):
     unknown_since = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
     next_probe_at = models.DateTimeField(null=True)
+    watch_until = models.DateTimeField(null=True, help_text="A person chose to keep asking until then")
     request_sha256 = models.CharField(max_length=64, blank=True)
     response_sha256 = models.CharField(max_length=64, blank=True)
 
@@ -114,7 +130,7 @@ class Order(models.Model):
                 fields=["environment", "client_order_id"], name="execution_order_client_order_id_unique"
             ),
             models.UniqueConstraint(
-                fields=["environment", "symbol", "exchange_order_id"],
+                fields=["environment", "ledger", "symbol", "exchange_order_id"],
                 name="execution_order_exchange_id_unique",
             ),
             models.CheckConstraint(
@@ -130,6 +146,7 @@ class Order(models.Model):
             models.Index(fields=["environment", "-created_at"]),
             models.Index(fields=["environment", "status"]),
         ]
+        permissions = [("resolve_order", "Can resolve an order of unknown fate")]
 
     def __str__(self) -> str:
         return f"{self.side} {self.symbol} {self.client_order_id} ({self.status})"
@@ -167,9 +184,10 @@ class OrderLifecycleEvent(models.Model):
 
 
 class Fill(models.Model):
-    """A trade of ours, known by (environment, symbol, trade id) and applied once (invariant 6)."""
+    """A trade of ours, known by (environment, ledger, symbol, trade id) and applied once (invariant 6)."""
 
     environment = EnvironmentField()
+    ledger = models.IntegerField(default=1)
     symbol = models.CharField(max_length=32)
     trade_id = models.BigIntegerField()
     order = models.ForeignKey(Order, null=True, on_delete=models.PROTECT, related_name="fills")
@@ -188,7 +206,7 @@ class Fill(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["environment", "symbol", "trade_id"], name="execution_fill_unique"
+                fields=["environment", "ledger", "symbol", "trade_id"], name="execution_fill_unique"
             ),
             models.CheckConstraint(
                 condition=Q(quantity__gt=0) & Q(price__gt=0) & Q(commission__gte=0),
@@ -330,6 +348,7 @@ class BalanceMovement(models.Model):
     """A deposit, withdrawal or transfer (`balanceUpdate`): a change of balance that no fill explains."""
 
     environment = EnvironmentField()
+    ledger = models.IntegerField(default=current_ledger)
     asset = models.CharField(max_length=16)
     amount = AmountField()
     event_key = models.CharField(max_length=64)
@@ -348,6 +367,7 @@ class Probe(models.Model):
     method = models.CharField(max_length=32)
     answer = models.CharField(max_length=16, help_text="found, absent, failed or waiting")
     detail = models.TextField(blank=True)
+    raw = models.JSONField(default=dict, help_text="The exchange's answer as it came")
     at = models.DateTimeField()
 
 
@@ -389,6 +409,8 @@ class Divergence(models.Model):
     closed_at = models.DateTimeField(null=True)
     closed_by = models.CharField(max_length=64, blank=True)
     resolution = models.CharField(max_length=300, blank=True)
+    outcome = models.CharField(max_length=10, blank=True, choices=[(o.value, o.value) for o in Outcome])
+    version = models.IntegerField(default=1, help_text="Rises when what a person would decide on changes")
 
     class Meta:
         constraints = [
@@ -399,6 +421,48 @@ class Divergence(models.Model):
             )
         ]
         indexes = [models.Index(fields=["environment", "closed_at"])]
+        permissions = [("settle_divergence", "Can settle a divergence")]
+
+
+class OperatorRequest(models.Model):
+    """What a person decided that needs the exchange: asked for by a page, carried out by a trading worker.
+
+    No request handler reaches the signed exchange. One open request per order and per divergence, so the
+    second answer is refused. `taken_at` is the latch: what is sent to the exchange is sent by who set it.
+    """
+
+    environment = EnvironmentField()
+    kind = models.CharField(max_length=16, choices=[(k.value, k.value) for k in RequestKind])
+    order = models.ForeignKey(Order, null=True, on_delete=models.PROTECT, related_name="requests")
+    divergence = models.ForeignKey(Divergence, null=True, on_delete=models.PROTECT, related_name="requests")
+    seen_version = models.IntegerField()
+    trade_ids = models.JSONField(default=list)
+    reason = models.CharField(max_length=300)
+    actor = models.CharField(max_length=64)
+    asked_at = models.DateTimeField()
+    taken_at = models.DateTimeField(null=True)
+    done_at = models.DateTimeField(null=True)
+    succeeded = models.BooleanField(null=True)
+    detail = models.CharField(max_length=600, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["order"], condition=Q(done_at=None), name="execution_operator_one_per_order"
+            ),
+            models.UniqueConstraint(
+                fields=["divergence"], condition=Q(done_at=None), name="execution_operator_one_per_divergence"
+            ),
+            models.CheckConstraint(
+                condition=Q(order=None, divergence__isnull=False) | Q(order__isnull=False, divergence=None),
+                name="execution_operator_one_subject",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["environment", "id"], condition=Q(done_at=None), name="execution_operator_open"
+            )
+        ]
 
 
 class ReconciliationRequest(models.Model):

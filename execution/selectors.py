@@ -25,6 +25,7 @@ from execution.models import (
     Position,
     ReconciliationRequest,
     ReconciliationRun,
+    current_ledger,
 )
 from market import selectors as market
 from market.contracts import ChartMark, Quote, UnknownInstrument
@@ -45,10 +46,19 @@ STANDARD_FEE_RATE = Decimal("0.001")
 ENVIRONMENT = settings.TRADING_ENVIRONMENT.value
 
 
+def this_ledger() -> Q:
+    """Rows since the last reset of the environment that was accepted."""
+    return Q(environment=ENVIRONMENT, ledger=current_ledger())
+
+
 def live_orders() -> Q:
-    """Orders that may still cost something: unresolved, or confirmed and not at their end on the exchange."""
+    """Orders that may still cost something: unresolved, or confirmed and not at their end on the exchange.
+
+    One whose end a person settled (`closed_at`) is not live: its environment was reset, or the exchange lost it.
+    """
     return Q(environment=ENVIRONMENT) & (
-        Q(status__in=UNRESOLVED) | (Q(status=OrderStatus.CONFIRMED) & ~Q(exchange_status__in=TERMINAL))
+        Q(status__in=UNRESOLVED)
+        | (Q(status=OrderStatus.CONFIRMED, closed_at__isnull=True) & ~Q(exchange_status__in=TERMINAL))
     )
 
 
@@ -225,7 +235,7 @@ def cash_quote() -> Decimal:
 def net_flow_quote() -> Decimal | None:
     """What deposits and withdrawals brought since the baseline, at the bid; None while one has no price."""
     total = ZERO
-    moved = BalanceMovement.objects.filter(environment=ENVIRONMENT).values("asset")
+    moved = BalanceMovement.objects.filter(this_ledger()).values("asset")
     for row in moved.annotate(total=Sum("amount")):
         if row["asset"] == settings.QUOTE_ASSET:
             total += row["total"]
@@ -379,7 +389,7 @@ def expected_balances() -> dict[str, Decimal]:
     assets = {
         i.symbol: (i.base_asset, i.quote_asset) for i in Instrument.objects.filter(environment=ENVIRONMENT)
     }
-    fills = Fill.objects.filter(environment=ENVIRONMENT)
+    fills = Fill.objects.filter(environment=ENVIRONMENT, ledger=account.ledger)
     for traded in fills.values("symbol", "side").annotate(base=Sum("quantity"), quote=Sum("quote_quantity")):
         base_asset, quote_asset = assets[traded["symbol"]]
         sign = 1 if traded["side"] == "BUY" else -1
@@ -388,7 +398,7 @@ def expected_balances() -> dict[str, Decimal]:
     for paid in fills.values("commission_asset").annotate(total=Sum("commission")):
         if paid["total"]:
             expected[paid["commission_asset"]] -= paid["total"]
-    movements = BalanceMovement.objects.filter(environment=ENVIRONMENT)
+    movements = BalanceMovement.objects.filter(environment=ENVIRONMENT, ledger=account.ledger)
     for moved in movements.values("asset").annotate(total=Sum("amount")):
         expected[moved["asset"]] += moved["total"]
     return dict(expected)

@@ -95,3 +95,9 @@ def measure_clock(**_: Any) -> None:
 def record_equity(**_: Any) -> None:
     """A point of the equity curve, once a minute."""
     services.record_equity(now=now())
+
+
+@shared_task
+def carry_out_requests(**_: Any) -> None:
+    """What people decided on review and divergence pages, as far as it needs the exchange."""
+    services.carry_out_requests(exchange=services.gateway(), now=now())

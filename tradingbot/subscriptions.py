@@ -13,6 +13,7 @@ NUDGES: dict[str, tuple[str, ...]] = {
     "order.execution_unknown": ("execution.tasks.resolve_unknown",),
     "filter_refused": ("market.tasks.refresh_instruments",),
     "reconciliation_request": ("execution.tasks.reconcile_requested",),
+    "operator_request": ("execution.tasks.carry_out_requests",),
 }
 
 # Task name -> queue. Everything else goes to `trading`.
@@ -34,6 +35,7 @@ SWEEPS: dict[str, float] = {
     "execution.tasks.fold_account_events": 1.0,
     "execution.tasks.resolve_unknown": 2.0,
     "execution.tasks.reconcile_requested": 1.0,
+    "execution.tasks.carry_out_requests": 1.0,
     "execution.tasks.reconcile": 60.0,
     "execution.tasks.measure_clock": 30.0,
     "execution.tasks.record_equity": 60.0,

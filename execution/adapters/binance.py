@@ -16,6 +16,7 @@ from execution import rules
 from execution.contracts import (
     Answer,
     Balance,
+    ExchangeRejected,
     FillReport,
     NotSent,
     OrderReport,
@@ -31,6 +32,7 @@ from tradingbot.core.clock import now, to_milliseconds
 from tradingbot.core.logs import register_secret
 
 ORDER_DOES_NOT_EXIST = -2013
+CANCEL_REFUSED = frozenset({-2011, -2013, -2039})  # unknown or ended order, or the two ids do not match
 PAGE_LENGTH_MAX = 1000
 PAGES_MAX = 100
 WINDOW = timedelta(hours=23)  # allOrders answers at most 24 h between startTime and endTime
@@ -151,6 +153,22 @@ class BinanceGateway:
         return self._parse(
             rules.balances_of_rest, self._query(lambda: self._client.get_account(omitZeroBalances="true"))
         )
+
+    def cancel_foreign_order(self, *, symbol: str, exchange_order_id: int) -> OrderReport:
+        """Cancel by the exchange's id, once. Raises NotSent, ExchangeRejected or OutcomeUnknown."""
+        try:
+            payload = self._client.cancel_order(symbol=symbol, orderId=exchange_order_id)
+            return rules.report_of_rest(payload, Source.REST)
+        except BinanceAPIException as error:
+            if error.code in CANCEL_REFUSED:
+                raise ExchangeRejected(error.code, error.message[:200]) from error
+            raise rules.classify_refusal(error.status_code, error.code, error.message) from error
+        except (BinanceRequestException, rules.MalformedReport) as error:
+            raise OutcomeUnknown(f"the answer could not be read: {type(error).__name__}") from error
+        except requests.exceptions.RequestException as error:
+            if was_never_sent(error):
+                raise NotSent(f"no connection to the exchange: {type(error).__name__}") from error
+            raise OutcomeUnknown(f"no answer: {type(error).__name__}") from error
 
     def measure_clock_offset_ms(self) -> int:
         """Server time minus ours at the middle of the round trip; also corrects this client's queries."""

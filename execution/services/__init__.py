@@ -4,30 +4,33 @@ from execution.services.approving import approve_proposal
 from execution.services.booking import record_equity
 from execution.services.claiming import abort_stale_intents, claim_proposal
 from execution.services.folding import apply_report, fold_account_event, fold_pending_events
-from execution.services.reconciling import (
-    measure_clock,
-    reconcile,
-    request_reconciliation,
-    resolve_divergence,
-)
-from execution.services.saga import probe_unknown, resolve_by_person
+from execution.services.personal import carry_out_requests
+from execution.services.reconciling import measure_clock, reconcile, request_reconciliation
+from execution.services.reviewing import absence_may_be_confirmed_at, ask_review, keep_watching
+from execution.services.saga import conclusive_instant, probe_unknown
 from execution.services.sending import gateway, mark_silent_sends_unknown, send_order
+from execution.services.settling import ask_settlement, settle_divergence
 
 __all__ = [
     "abort_stale_intents",
+    "absence_may_be_confirmed_at",
     "apply_report",
     "approve_proposal",
+    "ask_review",
+    "ask_settlement",
+    "carry_out_requests",
     "claim_proposal",
+    "conclusive_instant",
     "fold_account_event",
     "fold_pending_events",
     "gateway",
+    "keep_watching",
     "mark_silent_sends_unknown",
     "measure_clock",
     "probe_unknown",
     "reconcile",
     "record_equity",
     "request_reconciliation",
-    "resolve_by_person",
-    "resolve_divergence",
     "send_order",
+    "settle_divergence",
 ]

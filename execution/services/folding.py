@@ -8,8 +8,15 @@ from typing import Any
 from django.db import connection, transaction
 
 from execution import rules, selectors
-from execution.contracts import ExchangeStatus, FillReport, OrderReport, OrderStatus
-from execution.models import BalanceMovement, Fill, Order, OrderLifecycleEvent, Position
+from execution.contracts import CONCLUDED_WITHOUT, ExchangeStatus, FillReport, OrderReport, OrderStatus
+from execution.models import (
+    BalanceMovement,
+    Fill,
+    Order,
+    OrderLifecycleEvent,
+    Position,
+    current_ledger,
+)
 from execution.services import booking
 from market import selectors as market
 from market import services as market_services
@@ -56,10 +63,12 @@ def _find_order(report: OrderReport) -> Order | None:
 
 
 def _record_event(report: OrderReport, order: Order | None, now: datetime) -> bool:
+    # The exchange's ids begin again after a reset: each ledger has keys of its own.
+    ledger = order.ledger if order else current_ledger()
     _, created = OrderLifecycleEvent.objects.get_or_create(
         environment=selectors.ENVIRONMENT,
         symbol=report.symbol,
-        event_key=report.event_key,
+        event_key=report.event_key if ledger == 1 else f"{ledger}.{report.event_key}",
         defaults={
             "order": order,
             "client_order_id": report.client_order_id,
@@ -84,12 +93,18 @@ def _merge(order: Order, report: OrderReport, now: datetime) -> None:
         ExchangeStatus(order.exchange_status), order.executed_quantity, order.cumulative_quote
     )
     merged = rules.fold(seen, report)
+    never_filled = merged.status is ExchangeStatus.REJECTED and merged.executed_quantity == 0
+    overturned = order.status in CONCLUDED_WITHOUT and not never_filled
+    if overturned:
+        _reserve_again(order)
     changes = _changes(order, merged, report, now)
-    if order.status in {OrderStatus.CONFIRMED, OrderStatus.REJECTED}:
+    if order.status in {OrderStatus.CONFIRMED, *CONCLUDED_WITHOUT} and not overturned:
         if merged != seen:
             Order.objects.filter(pk=order.pk).update(**changes)
         return
-    never_filled = merged.status is ExchangeStatus.REJECTED and merged.executed_quantity == 0
+    if overturned:
+        _tell_overturned(order, merged, now)
+        changes["sent_at"] = order.sent_at or report.at
     if order.status == OrderStatus.SUBMITTED and never_filled:
         transition(order, to=OrderStatus.REJECTED, actor="exchange", now=now, reason=report.reason, **changes)
         return
@@ -105,6 +120,27 @@ def _merge(order: Order, report: OrderReport, now: datetime) -> None:
     )
     resolve_alerts(dedupe_key=f"execution_unknown:order:{order.pk}", now=now)
     resolve_alerts(dedupe_key=f"manual_review:order:{order.pk}", now=now)
+
+
+def _reserve_again(order: Order) -> None:
+    """The worst that the order may cost: its reservation went when we concluded that it does not exist."""
+    proposal = order.intent.proposal
+    if order.side == "BUY":
+        order.reserved_quote = (proposal.notional_quote or ZERO) + (proposal.fee_quote or ZERO)
+    else:
+        order.reserved_base = order.quantity
+
+
+def _tell_overturned(order: Order, merged: rules.FoldedState, now: datetime) -> None:
+    raise_alert(
+        kind="conclusion_overturned",
+        severity="critical",
+        subject=f"order:{order.pk}",
+        title=f"It exists after all: {order.side} {order.symbol}",
+        detail=f"We had concluded {order.status} ({order.reason}). The exchange has the order: "
+        f"{merged.status.value}, executed {merged.executed_quantity}. Its record was applied.",
+        now=now,
+    )
 
 
 def _changes(order: Order, merged: rules.FoldedState, report: OrderReport, now: datetime) -> dict[str, Any]:
@@ -130,16 +166,20 @@ def _changes(order: Order, merged: rules.FoldedState, report: OrderReport, now: 
 def post_fill(*, order: Order, exchange_order_id: int, fill: FillReport, now: datetime) -> bool:
     """Apply a trade once to the ledger and to the position; False when it was applied before.
 
-    The caller holds the transaction and the order's row lock.
+    The caller holds the transaction and the order's row lock. A late trade of an order whose ledger was
+    closed by a reset is not booked: the new baseline begins after it.
     """
+    if order.ledger != current_ledger():
+        return False
     instrument = Instrument.objects.get(environment=order.environment, symbol=order.symbol)
     position = _locked_position(order, instrument, now)
     if Fill.objects.filter(
-        environment=order.environment, symbol=order.symbol, trade_id=fill.trade_id
+        environment=order.environment, ledger=order.ledger, symbol=order.symbol, trade_id=fill.trade_id
     ).exists():
         return False
     row = Fill.objects.create(
         environment=order.environment,
+        ledger=order.ledger,
         symbol=order.symbol,
         trade_id=fill.trade_id,
         order=order,

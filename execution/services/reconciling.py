@@ -18,10 +18,12 @@ from django.db.models import Max
 
 from execution import selectors
 from execution.contracts import (
+    CONCLUDED_WITHOUT,
     TERMINAL,
     Balance,
     DivergenceKind,
     ExchangeGateway,
+    ExchangeStatus,
     FillReport,
     OrderReport,
     OrderStatus,
@@ -30,14 +32,15 @@ from execution.contracts import (
 from execution.models import (
     Account,
     AccountBalance,
-    BalanceMovement,
-    Divergence,
     Fill,
     Order,
     ReconciliationRequest,
     ReconciliationRun,
+    current_ledger,
 )
+from execution.services.findings import Finding, store_findings
 from execution.services.folding import apply_report, post_fill, store_balance
+from execution.services.resetting import find_reset
 from market.models import Instrument
 from market.selectors import unfolded_account_events
 from tradingbot.core import audit, leases
@@ -65,21 +68,6 @@ class Records:
     trades: list[tuple[str, int, FillReport]] = field(default_factory=list)
     balances: Sequence[Balance] = ()
     balances_as_of: datetime | None = None
-
-
-@dataclass(slots=True)
-class Finding:
-    """A difference with the records that prove it; `subject` identifies it from run to run."""
-
-    kind: DivergenceKind
-    subject: str
-    symbol: str
-    ours: dict[str, Any]
-    theirs: dict[str, Any]
-    likely_cause: str
-    amount: Decimal | None = None
-    amount_asset: str = ""
-    settled: str = ""
 
 
 def request_reconciliation(*, trigger: str, now: datetime) -> None:
@@ -204,7 +192,7 @@ def _trades(exchange: ExchangeGateway, symbol: str) -> Sequence[tuple[int, FillR
     account = Account.objects.filter(environment=selectors.ENVIRONMENT).first()
     if account is None or account.baseline_at is None:
         return ()
-    fills = Fill.objects.filter(environment=selectors.ENVIRONMENT, symbol=symbol)
+    fills = Fill.objects.filter(environment=selectors.ENVIRONMENT, ledger=account.ledger, symbol=symbol)
     settled = fills.filter(recorded_at__lt=_since() or account.baseline_at).aggregate(last=Max("trade_id"))[
         "last"
     ]
@@ -215,13 +203,11 @@ def _trades(exchange: ExchangeGateway, symbol: str) -> Sequence[tuple[int, FillR
 
 def _ask_for_the_rest(exchange: ExchangeGateway, records: Records, keep: Callable[[], None]) -> None:
     """Our live orders that no list named are asked for by id; only -2013 counts as absent."""
+    listed = {report.client_order_id for report in records.orders.values()}
     for order in Order.objects.filter(selectors.live_orders(), sent_at__isnull=False).order_by(
         "sent_at", "pk"
     ):
-        known = (
-            order.exchange_order_id is not None and (order.symbol, order.exchange_order_id) in records.orders
-        )
-        if known or any(r.client_order_id == order.client_order_id for r in records.orders.values()):
+        if order.client_order_id in listed:
             continue
         keep()
         report = exchange.find_order(symbol=order.symbol, client_order_id=order.client_order_id)
@@ -242,6 +228,15 @@ def _compare(
     keep: Callable[[], None],
 ) -> ReconciliationRun:
     now = clock_now()
+    reset = find_reset(
+        exchange=exchange,
+        absent_client_ids=records.absent_client_ids,
+        balances=records.balances,
+        keep=keep,
+        now=now,
+    )
+    if reset is not None:
+        return _stop_at_reset(run, reset)
     with transaction.atomic():
         _set_baseline(records.balances, now)
         findings = _compare_orders(records, now)
@@ -251,7 +246,7 @@ def _compare(
     findings += balance_findings
     with transaction.atomic():
         _store_balances(records)
-        _store_findings(run, findings, clock_now())
+        store_findings(run, findings, clock_now())
         run.orders_compared = len(records.orders)
         run.fills_compared = len(records.trades)
         run.fills_posted = posted
@@ -261,6 +256,16 @@ def _compare(
     if still_open:
         note = f"{len(still_open)} open: {', '.join(sorted({d.kind for d in still_open}))}. {note}".strip()
     return _finish(run, status="divergent" if still_open else "clean", note=note)
+
+
+def _stop_at_reset(run: ReconciliationRun, reset: Finding) -> ReconciliationRun:
+    """One divergence of its own kind; nothing else is compared or posted until a person accepts it."""
+    with transaction.atomic():
+        store_findings(run, [reset], clock_now())
+        run.divergence_count = len(selectors.open_divergences())
+    return _finish(
+        run, status="divergent", note="The exchange's environment was reset; nothing else was compared."
+    )
 
 
 def _set_baseline(balances: Sequence[Balance], now: datetime) -> None:
@@ -295,7 +300,9 @@ def _compare_orders(records: Records, now: datetime) -> list[Finding]:
             findings.append(_foreign(report))
         elif _differs(order, report):
             apply_report(report=report, now=now)
-            if now - report.at > SETTLE:
+            if order.status in CONCLUDED_WITHOUT:
+                findings.append(_missing_here(order, report))
+            elif now - report.at > SETTLE:
                 findings.append(_status_finding(order, report))
     for order in Order.objects.filter(
         environment=selectors.ENVIRONMENT,
@@ -318,8 +325,8 @@ def _compare_orders(records: Records, now: datetime) -> list[Finding]:
 def _differs(order: Order, report: OrderReport) -> bool:
     if order.status in {OrderStatus.SUBMITTED, OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW}:
         return True
-    if order.status in {OrderStatus.NOT_PLACED, OrderStatus.REJECTED}:
-        return True
+    if order.status in CONCLUDED_WITHOUT:
+        return report.status is not ExchangeStatus.REJECTED or report.executed_quantity > 0
     return (
         report.executed_quantity > order.executed_quantity
         or (report.status in TERMINAL and order.exchange_status not in TERMINAL)
@@ -333,17 +340,37 @@ def _foreign(report: OrderReport) -> Finding:
         subject=f"foreign:{report.symbol}:{report.exchange_order_id}",
         symbol=report.symbol,
         ours={},
-        theirs={
-            "clientOrderId": report.client_order_id,
-            "orderId": report.exchange_order_id,
-            "side": report.side,
-            "status": report.status.value,
-            "quantity": plain(report.quantity),
-            "executed": plain(report.executed_quantity),
-        },
+        theirs=_order_words(report),
         likely_cause="Somebody placed it by hand or with another program on this account.",
         amount=report.executed_quantity,
     )
+
+
+def _missing_here(order: Order, report: OrderReport) -> Finding:
+    """We had concluded that it does not exist. The exchange's record wins, and that it did is on record."""
+    return Finding(
+        kind=DivergenceKind.ORDER_MISSING_HERE,
+        subject=f"order:{order.client_order_id}",
+        symbol=order.symbol,
+        ours={"status": order.status, "reason": order.reason},
+        theirs=_order_words(report),
+        likely_cause="The request was executed although it looked refused or lost. This must not happen.",
+        amount=report.executed_quantity,
+        settled="applied from the exchange's record: the order is confirmed",
+    )
+
+
+def _order_words(report: OrderReport) -> dict[str, Any]:
+    return {
+        "clientOrderId": report.client_order_id,
+        "orderId": report.exchange_order_id,
+        "side": report.side,
+        "type": report.order_type,
+        "status": report.status.value,
+        "quantity": plain(report.quantity),
+        "price": plain(report.price),
+        "executed": plain(report.executed_quantity),
+    }
 
 
 def _status_finding(order: Order, report: OrderReport) -> Finding:
@@ -363,11 +390,16 @@ def _status_finding(order: Order, report: OrderReport) -> Finding:
 
 
 def _compare_trades(records: Records, now: datetime) -> tuple[int, list[Finding]]:
-    posted, findings = 0, []
+    posted, findings, ledger = 0, [], current_ledger()
     for symbol, exchange_order_id, trade in records.trades:
         order = (
             Order.objects.select_for_update()
-            .filter(environment=selectors.ENVIRONMENT, symbol=symbol, exchange_order_id=exchange_order_id)
+            .filter(
+                environment=selectors.ENVIRONMENT,
+                ledger=ledger,
+                symbol=symbol,
+                exchange_order_id=exchange_order_id,
+            )
             .first()
         )
         if order is None:
@@ -406,7 +438,9 @@ def _trade_words(trade: FillReport) -> dict[str, Any]:
 
 def _fee_findings(symbol: str, trade: FillReport) -> list[Finding]:
     """A booked trade whose amounts differ from the exchange's record."""
-    booked = Fill.objects.get(environment=selectors.ENVIRONMENT, symbol=symbol, trade_id=trade.trade_id)
+    booked = Fill.objects.get(
+        environment=selectors.ENVIRONMENT, ledger=current_ledger(), symbol=symbol, trade_id=trade.trade_id
+    )
     ours = (booked.price, booked.quantity, booked.commission, booked.commission_asset)
     if ours == (trade.price, trade.quantity, trade.commission, trade.commission_asset):
         return []
@@ -492,88 +526,6 @@ def _store_balances(records: Records) -> None:
     ).update(free=ZERO, locked=ZERO, as_of=as_of)
 
 
-def _store_findings(run: ReconciliationRun, findings: list[Finding], now: datetime) -> None:
-    seen = set()
-    for finding in findings:
-        seen.add((finding.kind.value, finding.subject))
-        _store_finding(run, finding, now)
-    for divergence in Divergence.objects.filter(environment=selectors.ENVIRONMENT, closed_at__isnull=True):
-        if (
-            divergence.kind,
-            divergence.subject,
-        ) not in seen and divergence.kind != DivergenceKind.FOREIGN_ORDER:
-            _close(divergence, run, "no longer observed", now)
-
-
-def _was_settled_by_person(finding: Finding) -> bool:
-    """A foreign order that a person accepted with a reason is not reported again."""
-    return (
-        finding.kind is DivergenceKind.FOREIGN_ORDER
-        and Divergence.objects.filter(
-            environment=selectors.ENVIRONMENT,
-            kind=finding.kind,
-            subject=finding.subject,
-            closed_at__isnull=False,
-        ).exists()
-    )
-
-
-def _store_finding(run: ReconciliationRun, finding: Finding, now: datetime) -> None:
-    if _was_settled_by_person(finding):
-        return
-    divergence, created = Divergence.objects.get_or_create(
-        environment=selectors.ENVIRONMENT,
-        kind=finding.kind,
-        subject=finding.subject,
-        closed_at=None,
-        defaults={
-            "symbol": finding.symbol,
-            "ours": finding.ours,
-            "theirs": finding.theirs,
-            "amount": finding.amount,
-            "amount_asset": finding.amount_asset,
-            "likely_cause": finding.likely_cause,
-            "first_run": run,
-            "last_run": run,
-            "first_seen_at": now,
-            "last_seen_at": now,
-        },
-    )
-    if not created:
-        Divergence.objects.filter(pk=divergence.pk).update(
-            ours=finding.ours, theirs=finding.theirs, amount=finding.amount, last_run=run, last_seen_at=now
-        )
-    else:
-        audit.record(
-            action=f"divergence.{finding.kind.value}",
-            subject=f"divergence:{divergence.pk}",
-            actor="reconciliation",
-            now=now,
-            ours=finding.ours,
-            theirs=finding.theirs,
-        )
-    if finding.settled:
-        _close(divergence, run, finding.settled, now)
-        return
-    raise_alert(
-        kind="divergence",
-        severity="critical",
-        subject=f"divergence:{divergence.pk}",
-        title=f"Divergence: {finding.kind.value.replace('_', ' ')} {finding.symbol or finding.amount_asset}",
-        detail=finding.likely_cause,
-        now=now,
-    )
-    announce("divergence", divergence.pk)
-
-
-def _close(divergence: Divergence, run: ReconciliationRun, resolution: str, now: datetime) -> None:
-    Divergence.objects.filter(pk=divergence.pk, closed_at__isnull=True).update(
-        closed_at=now, closed_by="reconciliation", resolution=resolution, last_run=run
-    )
-    resolve_alerts(dedupe_key=f"divergence:divergence:{divergence.pk}", now=now)
-    announce("divergence", divergence.pk)
-
-
 def _finish(run: ReconciliationRun, *, status: str, note: str) -> ReconciliationRun:
     now = clock_now()
     with transaction.atomic():
@@ -591,41 +543,6 @@ def _finish(run: ReconciliationRun, *, status: str, note: str) -> Reconciliation
             resolve_alerts(dedupe_key="reconciliation_degraded:", now=now)
         announce("reconciliation", run.pk)
     return run
-
-
-def resolve_divergence(*, divergence_id: int, actor: str, resolution: str, now: datetime) -> bool:
-    """A person closes a divergence with a reason; False when it was closed before or no reason is given.
-
-    A difference of balance is booked as a foreign movement, so that the books agree from here on.
-    """
-    with transaction.atomic():
-        divergence = Divergence.objects.select_for_update().get(pk=divergence_id)
-        if divergence.closed_at is not None or not resolution.strip():
-            return False
-        divergence.closed_at, divergence.closed_by, divergence.resolution = (
-            now,
-            actor,
-            resolution.strip()[:300],
-        )
-        divergence.save(update_fields=["closed_at", "closed_by", "resolution"])
-        if divergence.kind == DivergenceKind.BALANCE and divergence.amount:
-            BalanceMovement.objects.create(
-                environment=selectors.ENVIRONMENT,
-                asset=divergence.amount_asset,
-                amount=divergence.amount,
-                event_key=f"divergence:{divergence.pk}",
-                at=now,
-            )
-        audit.record(
-            action="divergence.closed",
-            subject=f"divergence:{divergence.pk}",
-            actor=actor,
-            now=now,
-            resolution=divergence.resolution,
-        )
-        resolve_alerts(dedupe_key=f"divergence:divergence:{divergence.pk}", now=now)
-        announce("divergence", divergence.pk)
-    return True
 
 
 def measure_clock(*, exchange: ExchangeGateway, now: datetime) -> int:

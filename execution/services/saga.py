@@ -5,7 +5,7 @@ Invariants 1, 7 and 8. Nothing here ever sends an order.
 
 from datetime import datetime, timedelta
 from decimal import Decimal
-from uuid import UUID
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -23,6 +23,10 @@ from tradingbot.core.decimals import ZERO
 from tradingbot.core.transitions import StaleState, transition
 
 FOUND, ABSENT, FAILED = "found", "absent", "failed"
+ABSENT_ANSWER = {
+    "code": -2013,
+    "msg": "Order does not exist.",
+}  # the one answer that the gateway reads as None
 LOOK_BACK = timedelta(minutes=2)
 
 
@@ -57,10 +61,10 @@ def _probe(order: Order, exchange: ExchangeGateway, now: datetime) -> None:
         _escalate_when_late(order, now)
         return
     if report is not None:
-        _record(order, "GET order", FOUND, _words(report), now)
+        _record(order, "GET order", FOUND, _words(report), now, raw=report.raw)
         apply_report(report=report, now=now)
         return
-    _record(order, "GET order", ABSENT, "-2013 Order does not exist", now)
+    _record(order, "GET order", ABSENT, "-2013 Order does not exist", now, raw=ABSENT_ANSWER)
     if _absence_is_due(order, now):
         _scan_and_conclude(order, exchange, now)
     else:
@@ -71,7 +75,8 @@ def _words(report: OrderReport) -> str:
     return f"order {report.exchange_order_id} is {report.status}, executed {report.executed_quantity}"
 
 
-def _instant(order: Order) -> datetime:
+def conclusive_instant(order: Order) -> datetime:
+    """After it the exchange itself refuses the signed request, so "does not exist" begins to count."""
     return from_milliseconds(
         rules.conclusive_instant_ms(
             timestamp_ms=order.intent.timestamp_ms, recv_window_ms=order.intent.recv_window_ms
@@ -80,7 +85,7 @@ def _instant(order: Order) -> datetime:
 
 
 def _absence_is_due(order: Order, now: datetime) -> bool:
-    instant = _instant(order)
+    instant = conclusive_instant(order)
     return rules.may_conclude_absent(
         absent_answers_after_instant=order.probes.filter(
             answer=ABSENT, method="GET order", at__gt=instant
@@ -99,11 +104,12 @@ def _scan_and_conclude(order: Order, exchange: ExchangeGateway, now: datetime) -
         _escalate_when_late(order, now)
         return
     if isinstance(finding, OrderReport):
-        _record(order, "scan", FOUND, _words(finding), now)
+        _record(order, "scan", FOUND, _words(finding), now, raw=finding.raw)
         apply_report(report=finding, now=now)
     elif finding:
         _record(order, "scan", FOUND, finding, now)
-        _to_person(order, finding, now)
+        if not _is_watched(order, now):
+            _to_person(order, finding, now)
     else:
         _record(order, "scan", ABSENT, "no order, no trade, no change of balance", now)
         _conclude_absent(order, now, "saga", "asked after the conclusive instant: it was never placed")
@@ -116,9 +122,9 @@ def _scan(order: Order, exchange: ExchangeGateway) -> OrderReport | str:
         if report.client_order_id == order.client_order_id:
             return report
     ours = set(
-        Order.objects.filter(environment=order.environment, symbol=order.symbol).values_list(
-            "exchange_order_id", flat=True
-        )
+        Order.objects.filter(
+            environment=order.environment, ledger=order.ledger, symbol=order.symbol
+        ).values_list("exchange_order_id", flat=True)
     )
     strange = [
         trade.trade_id
@@ -144,26 +150,36 @@ def _balance_finding(order: Order, exchange: ExchangeGateway) -> str:
 def _conclude_absent(order: Order, now: datetime, actor: str, reason: str) -> None:
     try:
         with transaction.atomic():
-            transition(
-                order,
-                to=OrderStatus.NOT_PLACED,
-                actor=actor,
-                now=now,
-                reason=reason,
-                reserved_quote=ZERO,
-                reserved_base=ZERO,
-                closed_at=now,
-                next_probe_at=None,
-            )
-            resolve_alerts(dedupe_key=f"execution_unknown:order:{order.pk}", now=now)
-            resolve_alerts(dedupe_key=f"manual_review:order:{order.pk}", now=now)
+            conclude_absent(order=order, now=now, actor=actor, reason=reason)
     except StaleState:
         return
 
 
+def conclude_absent(*, order: Order, now: datetime, actor: str, reason: str) -> None:
+    """It was never placed: the reservation goes. Raises StaleState when the order moved on meanwhile."""
+    transition(
+        order,
+        to=OrderStatus.NOT_PLACED,
+        actor=actor,
+        now=now,
+        reason=reason,
+        reserved_quote=ZERO,
+        reserved_base=ZERO,
+        closed_at=now,
+        next_probe_at=None,
+    )
+    resolve_alerts(dedupe_key=f"execution_unknown:order:{order.pk}", now=now)
+    resolve_alerts(dedupe_key=f"manual_review:order:{order.pk}", now=now)
+
+
+def _is_watched(order: Order, now: datetime) -> bool:
+    """Whether a person chose to go on asking for now."""
+    return order.watch_until is not None and now < order.watch_until
+
+
 def _escalate_when_late(order: Order, now: datetime) -> None:
     since = order.unknown_since or order.created_at
-    if (now - since).total_seconds() >= settings.MANUAL_REVIEW_AFTER_SECONDS:
+    if not _is_watched(order, now) and (now - since).total_seconds() >= settings.MANUAL_REVIEW_AFTER_SECONDS:
         _to_person(order, "no proof by the deadline", now)
 
 
@@ -183,35 +199,8 @@ def _to_person(order: Order, finding: str, now: datetime) -> None:
         return
 
 
-def _record(order: Order, method: str, answer: str, detail: str, now: datetime) -> None:
-    Probe.objects.create(order=order, method=method, answer=answer, detail=detail, at=now)
+def _record(
+    order: Order, method: str, answer: str, detail: str, now: datetime, raw: dict[str, Any] | None = None
+) -> None:
+    Probe.objects.create(order=order, method=method, answer=answer, detail=detail, raw=raw or {}, at=now)
     announce(Order.TOPIC, order.pk)
-
-
-class NotResolvable(Exception):
-    """The order is not waiting for a person, or the evidence does not fit; nothing was changed."""
-
-
-def resolve_by_person(
-    *, order_id: UUID, exchange: ExchangeGateway, actor: str, evidence: str, now: datetime
-) -> Order:
-    """A person concludes that an order under manual review was never placed; evidence in words is kept.
-
-    The exchange is asked once more first: when it knows the order, the report is applied instead. Raises
-    NotResolvable when the order is not under review, no evidence is given or the exchange does not answer.
-    """
-    order = Order.objects.select_related("intent").get(pk=order_id)
-    if order.status != OrderStatus.MANUAL_REVIEW:
-        raise NotResolvable(f"The order is {order.status}; only one under manual review can be resolved.")
-    if not evidence.strip():
-        raise NotResolvable("Say what shows that the order was never placed.")
-    try:
-        report = exchange.find_order(symbol=order.symbol, client_order_id=order.client_order_id)
-    except QueryFailed as error:
-        raise NotResolvable(f"The exchange does not answer: {error}. Try again.") from error
-    if report is not None:
-        apply_report(report=report, now=now)
-    else:
-        _conclude_absent(order, now, actor, evidence.strip()[:300])
-    order.refresh_from_db()
-    return order

@@ -7,7 +7,7 @@ import pytest
 from django.db import Error, transaction
 
 from execution import rules, selectors, services
-from execution.contracts import OrderStatus
+from execution.contracts import Decision, OrderStatus
 from execution.models import (
     Divergence,
     ExecutionIntent,
@@ -310,8 +310,13 @@ def test_person_settles_divergences_and_the_books_agree_from_then_on(desk: Desk)
     desk.reconcile()
 
     for divergence in Divergence.objects.filter(closed_at=None):
-        assert services.resolve_divergence(
-            divergence_id=divergence.pk, actor="operator", resolution="bought by hand", now=clock.now()
+        services.settle_divergence(
+            divergence_id=divergence.pk,
+            version=divergence.version,
+            decision=Decision.ADOPT if divergence.kind == "balance" else Decision.IGNORE,
+            reason="bought by hand",
+            actor="operator",
+            now=clock.now(),
         )
 
     assert desk.reconcile().status == "clean"

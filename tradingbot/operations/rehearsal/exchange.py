@@ -212,6 +212,16 @@ class RehearsedExchange:
         """All balances that are not zero."""
         return rules.balances_of_rest(self._query(endpoints.ACCOUNT, "account", omitZeroBalances="true"))
 
+    def cancel_foreign_order(self, *, symbol: str, exchange_order_id: int) -> OrderReport:
+        """Cancel an order that the bot did not place."""
+        try:
+            payload = self._call(
+                endpoints.CANCEL_ORDER, "DELETE", "order", symbol=symbol, orderId=str(exchange_order_id)
+            )
+        except ExchangeError as error:
+            raise rules.classify_refusal(error.status, error.code, error.message) from error
+        return rules.report_of_rest(payload, Source.REST)
+
     def measure_clock_offset_ms(self) -> int:
         """One clock serves both sides."""
         self._fail_at_times()

@@ -19,9 +19,8 @@ from django.conf import settings
 from execution import selectors as execution_selectors
 from execution import services as execution
 from execution import tasks
-from execution.contracts import ExecutionError, OrderStatus
+from execution.contracts import Decision, ExecutionError, OrderStatus, RequestKind
 from execution.models import Divergence, Order
-from execution.services.saga import NotResolvable
 from market import rules as market_rules
 from market import services as market
 from market.contracts import AccountFrame, Interval, Quote
@@ -161,6 +160,7 @@ class World:
             ("execute", tasks.execute_approved),
             ("fold", tasks.fold_account_events),
             ("resolve", tasks.resolve_unknown),
+            ("carry out", tasks.carry_out_requests),
             ("expire", lambda: proposals.expire_overdue(now=self.now)),
         ]
         self.rng.shuffle(work)
@@ -174,7 +174,7 @@ class World:
         except ProcessCrash as crash:
             self.crashes += 1
             self._note(f"crash in {name}: {crash}")
-        except (ExecutionError, NotResolvable) as error:  # expected of a bad day; the sweep comes again
+        except ExecutionError as error:  # expected of a bad day; the sweep comes again
             self.faults.fired[f"error in {name}: {type(error).__name__}"] += 1
             self._note(f"{name}: {''.join(traceback.format_exception_only(error)).strip():.200}")
 
@@ -293,10 +293,12 @@ class World:
         known = self.faults.fired["foreign order"] + self.faults.fired["withdrawal"]
         for divergence in execution_selectors.open_divergences():
             if known and divergence.kind in {"foreign_order", "balance"} and not self._unresolved():
-                execution.resolve_divergence(
+                execution.settle_divergence(
                     divergence_id=divergence.pk,
+                    version=divergence.version,
+                    decision=Decision.ADOPT if divergence.kind == "balance" else Decision.IGNORE,
+                    reason="came from outside",
                     actor="operator",
-                    resolution="came from outside",
                     now=self.now,
                 )
 
@@ -334,14 +336,15 @@ class World:
 
     def _decide_reviews(self) -> None:
         for order in Order.objects.filter(status=OrderStatus.MANUAL_REVIEW).order_by("pk"):
-            self._attempt("person", partial(self._conclude, order.pk))
+            self._attempt("person", partial(self._conclude, order))
 
-    def _conclude(self, order_id: uuid.UUID) -> None:
-        execution.resolve_by_person(
-            order_id=order_id,
-            exchange=self.exchange,
+    def _conclude(self, order: Order) -> None:
+        execution.ask_review(
+            order_id=order.pk,
+            version=order.version,
+            answer=RequestKind.CONFIRM_ABSENT,
+            reason="not among the exchange's orders",
             actor="operator",
-            evidence="not among the exchange's orders",
             now=self.now,
         )
 
