@@ -84,8 +84,9 @@ class SimulatedExchange:
         self.post("/sim/faults", fault)
 
     def disarm(self) -> None:
-        """Forget all armed faults."""
-        assert self._session.delete(f"{self.url}/sim/faults", timeout=10).ok
+        """Forget all armed faults, and what was counted against the rate limits."""
+        for what in ("faults", "limits"):
+            assert self._session.delete(f"{self.url}/sim/{what}", timeout=10).ok
 
     def orders(self) -> list[dict[str, Any]]:
         """Every order of the bot's account, by the exchange's own books."""

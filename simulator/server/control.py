@@ -61,6 +61,7 @@ class Control:
             web.get("/sim/faults", self._handler(self.faults)),
             web.post("/sim/faults", self._handler(self.arm_fault)),
             web.delete("/sim/faults", self._handler(self.disarm_faults)),
+            web.delete("/sim/limits", self._handler(self.forget_limits)),
         ]
 
     def _handler(self, answer: Any) -> Any:
@@ -261,6 +262,11 @@ class Control:
         """Arm a fault (simulator.faults.FaultKind says which there are); some act at once."""
         fault = self._incidents.arm(body)
         return {"fault_id": fault.fault_id, "count": fault.count}
+
+    def forget_limits(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Count request weight and orders from nothing again, and lift every ban."""
+        self._venue.desk.limiter.forget()
+        return {}
 
     def disarm_faults(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         self._venue.desk.faults.disarm_all()

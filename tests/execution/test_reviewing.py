@@ -193,7 +193,11 @@ def test_answer_to_an_old_page_is_refused(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("values", "code"),
-    [({"reason": "  "}, "NO_REASON"), ({"reason": "x" * 301}, "LONG_REASON"), ({"trade_ids": []}, "NO_TRADES")],
+    [
+        ({"reason": "  "}, "NO_REASON"),
+        ({"reason": "x" * 301}, "LONG_REASON"),
+        ({"trade_ids": []}, "NO_TRADES"),
+    ],
 )
 def test_incomplete_answer_is_refused(desk: Desk, values: dict[str, Any], code: str) -> None:
     order = to_a_person(desk, lost_request(desk))
