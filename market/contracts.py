@@ -116,6 +116,25 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
+class TradeHole:
+    """Aggregate trades of `symbol` that are missing, from `first_id` to `last_id` (both missing)."""
+
+    symbol: str
+    first_id: int
+    last_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastPrice:
+    """The price of the newest trade; `received_at` is our clock, `traded_at` the exchange's."""
+
+    symbol: str
+    price: Decimal
+    traded_at: datetime
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AccountFrame:
     """A raw user-data event as it came; `received_at` is our clock."""
 
@@ -127,24 +146,32 @@ class AccountFrame:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The right to write for the streams: the lease's name and the number under which we hold it."""
+    """The right to write for a stream: the lease's name and the number under which we hold it."""
 
     lease: str
     number: int
 
 
 class Stream(StrEnum):
-    """The two streams of an environment; the names of their FeedState rows."""
+    """The kinds of streams of an environment. A market of many symbols has several (rules.split_in_shards)."""
 
     MARKET = "market"
     ACCOUNT = "account"
 
 
 @dataclass(frozen=True, slots=True)
-class StreamStatus:
-    """What the supervisor knows of one stream right now; written to FeedState."""
+class Shard:
+    """A part of the symbols, streamed on a connection of its own under a lease of its own."""
 
-    stream: Stream
+    name: str
+    symbols: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """What the supervisor knows of one stream right now; written to FeedState under the stream's name."""
+
+    stream: str
     connected: bool
     last_message_at: datetime | None
     resynced_at: datetime | None

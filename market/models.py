@@ -102,6 +102,69 @@ class Quote(models.Model):
         constraints = [models.UniqueConstraint(fields=["environment", "symbol"], name="market_quote_unique")]
 
 
+class Trade(models.Model):
+    """An aggregate trade, appended. Partitioned: a part for each environment, and in it one for each UTC day.
+
+    Uniqueness in Postgres must include what a table is partitioned by; the exchange gives a trade one time, so
+    that this is unique by symbol and aggregate id. Parts are made by services.partitions and dropped whole.
+    """
+
+    pk = models.CompositePrimaryKey("environment", "symbol", "traded_at", "aggregate_id")
+    environment = EnvironmentField(db_collation="C")
+    symbol = models.CharField(max_length=32, db_collation="C")
+    traded_at = models.DateTimeField()
+    aggregate_id = models.BigIntegerField()
+    price = AmountField()
+    quantity = AmountField()
+    buyer_is_maker = models.BooleanField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(price__gt=0) & Q(quantity__gt=0), name="market_trade_sane")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.aggregate_id}: {self.quantity} at {self.price}"
+
+
+class TradeHole(models.Model):
+    """Aggregate trades from `first_id` to `last_id` that the socket did not bring, and what became of them.
+
+    `pending` ones are asked for by REST. `filled_at` is set when that is done; ids that the exchange did not
+    give then have rows of their own, which stay open.
+    """
+
+    class Reason(models.TextChoices):
+        PENDING = "pending", "to be fetched"
+        EXCHANGE = "exchange", "the exchange does not give them"
+        TOO_LONG = "too_long", "longer than a backfill goes back"
+
+    environment = EnvironmentField()
+    symbol = models.CharField(max_length=32)
+    first_id = models.BigIntegerField()
+    last_id = models.BigIntegerField()
+    reason = models.CharField(max_length=16, choices=Reason)
+    found_at = models.DateTimeField()
+    filled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(last_id__gte=models.F("first_id")), name="market_tradehole_forward"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["environment", "symbol"],
+                condition=Q(reason="pending", filled_at=None),
+                name="market_tradehole_pending",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.first_id} to {self.last_id} ({self.reason})"
+
+
 class AccountEvent(models.Model):
     """A raw user-data event in order of arrival; append-only but for `folded_at`, set once by execution.
 

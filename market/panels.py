@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 
 from market import rules, selectors
-from market.contracts import Interval, Stream
+from market.contracts import Interval
 from market.models import Quote
 from market.selectors import candles, charts
 from tradingbot.core import clock
@@ -29,17 +29,20 @@ def feeds(user: Any, argument: str) -> dict[str, Any]:
 
 @panel("feed.streams", template="market/streams.html", topics={"feed", "quote"})
 def streams(user: Any, argument: str) -> dict[str, Any]:
-    """Both streams: age, rate, and the reconnect SLO."""
+    """Every stream: age, rate, and the reconnect SLO; of a shard also its symbols."""
     now = clock.now()
+    shards = selectors.shards()
+    symbols = {shard.name: shard.symbols for shard in shards} if len(shards) > 1 else {}
     return {
         "rows": [
             {
                 "health": health,
+                "symbols": symbols.get(health.stream, ()),
                 "last_at": None
                 if health.age_seconds is None
                 else now - timedelta(seconds=health.age_seconds),
                 "rate": health.messages_last_minute / 60,
-                "reconnects": selectors.reconnect_rate(Stream(health.stream), now),
+                "reconnects": selectors.reconnect_rate(health.stream, now),
             }
             for health in selectors.feed_health(now)
         ],
@@ -49,13 +52,13 @@ def streams(user: Any, argument: str) -> dict[str, Any]:
 
 @panel("feed.symbols", template="market/symbols.html", topics={"feed", "quote", "candle"})
 def symbols(user: Any, argument: str) -> dict[str, Any]:
-    """Each symbol's quote and newest candle, with their ages."""
+    """Each symbol's quote, last price and newest candle, with their ages."""
     quotes = {q.symbol: q for q in Quote.objects.filter(environment=settings.TRADING_ENVIRONMENT)}
     rows = []
     for symbol in settings.SYMBOLS:
         newest = candles.with_receipt(symbol, Interval.M1, 1)
         candle, received_at = newest[0] if newest else (None, None)
-        rows.append((symbol, quotes.get(symbol), candle, received_at))
+        rows.append((symbol, quotes.get(symbol), selectors.last_price(symbol), candle, received_at))
     return {"rows": rows}
 
 
@@ -70,8 +73,11 @@ def sessions(user: Any, argument: str) -> dict[str, Any]:
 
 @panel("feed.holes", template="market/holes.html", topics={"feed", "candle"})
 def holes(user: Any, argument: str) -> dict[str, Any]:
-    """Minutes without a candle."""
-    return {"rows": selectors.recent_holes(HOLES_SHOWN)}
+    """Minutes without a candle, and trades that the socket did not bring."""
+    return {
+        "rows": selectors.recent_holes(HOLES_SHOWN),
+        "trades": selectors.recent_trade_holes(HOLES_SHOWN),
+    }
 
 
 @panel("candles", template="market/candles.html", topics={"candle"}, keyed_by="candle")

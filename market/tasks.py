@@ -16,5 +16,5 @@ def refresh_instruments(**_: Any) -> None:
 
 @shared_task
 def drop_old(**_: Any) -> None:
-    """Drop candles and connections that are older than they are kept."""
+    """Drop candles, trades and connections that are older than they are kept; make room for the next days."""
     services.drop_old(now=clock.now())

@@ -23,6 +23,9 @@ EXCHANGE_API_SECRET = f"BINANCE_{TRADING_ENVIRONMENT.upper()}_API_SECRET"
 SYMBOLS = tuple(
     s.strip().upper() for s in env.text("SYMBOLS", "BTCUSDT,ETHUSDT,SOLUSDT").split(",") if s.strip()
 )
+# One connection and one lease each; three streams a symbol, and a connection carries 1,024 (binance.md §6).
+SYMBOLS_PER_SHARD = env.integer("SYMBOLS_PER_SHARD", 100, minimum=1, maximum=341)
+TRADES_KEPT_DAYS = env.integer("TRADES_KEPT_DAYS", 3, minimum=1, maximum=365)
 QUOTE_ASSET = "USDT"
 RECV_WINDOW_MS = env.integer("RECV_WINDOW_MS", 3000, minimum=500, maximum=60000)
 EXCHANGE_TIMEOUT_SECONDS = env.integer("EXCHANGE_TIMEOUT_SECONDS", 12, minimum=1, maximum=60)

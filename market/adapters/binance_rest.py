@@ -14,15 +14,17 @@ from django.conf import settings
 from market import rules
 from market.adapters.weight import Priority, WeightLimit
 from market.contracts import Candle, ExchangeUnavailable, Interval, MalformedFrame, Quote, SymbolFilters
+from market.rules import AggTrade
 from tradingbot.core import clock
 
 KLINES_MAX = 1000
+TRADES_MAX = 1000
 UNKNOWN_SYMBOL = -1121  # binance.md §2.3: one unknown symbol in a list fails the whole request
 RATE_LIMITED = (429, 418)
 HOLD_SECONDS = 60  # when the exchange does not say how long
 USED_WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
 # Request weights (binance.md §2.3); the two with `symbols` count as for all symbols.
-WEIGHTS = {"time": 1, "exchangeInfo": 20, "klines": 2, "ticker/bookTicker": 4}
+WEIGHTS = {"time": 1, "exchangeInfo": 20, "klines": 2, "ticker/bookTicker": 4, "aggTrades": 4}
 READ_TIMEOUT_SECONDS = 6  # nothing is at stake in a public read: sooner a fresh attempt than the 10 s limit
 
 
@@ -140,6 +142,18 @@ class MarketClient(BinanceClient):
         if any(a.open_time >= b.open_time for a, b in pairwise(rows)):
             raise MalformedFrame(f"klines of {symbol} are out of order")
         return rows
+
+    def fetch_trades(
+        self, symbol: str, *, from_id: int | None = None, limit: int = TRADES_MAX
+    ) -> list[AggTrade]:
+        """Aggregate trades by rising id: the oldest `limit` from `from_id`, or without it the newest."""
+        answer = self._read("aggTrades", symbol=symbol, limit=limit, fromId=from_id)
+        if not isinstance(answer, list):
+            raise MalformedFrame(f"aggTrades of {symbol} are not a list")
+        trades = [rules.parse_trade_row(row, symbol=symbol) for row in answer]
+        if any(a.aggregate_id >= b.aggregate_id for a, b in pairwise(trades)):
+            raise MalformedFrame(f"aggTrades of {symbol} are out of order")
+        return trades
 
     def _read(self, path: str, **params: Any) -> Any:
         wait_seconds = self._limit.take(WEIGHTS[path], Priority.PUBLIC)

@@ -1,4 +1,4 @@
-"""Writer of the latest quotes to Redis: short time-outs, failures counted and otherwise ignored."""
+"""Writer of the latest quotes and prices to Redis: short time-outs, failures counted and otherwise ignored."""
 
 import asyncio
 import logging
@@ -9,8 +9,8 @@ from django.conf import settings
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from market.contracts import Quote
-from market.selectors import quotes
+from market.contracts import LastPrice, Quote
+from market.selectors import last_prices, quotes
 from tradingbot.core.clock import monotonic_seconds
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class QuoteCache:
         self._paused_until = 0.0
         self.failures = 0
 
-    async def put(self, changed: Sequence[Quote]) -> bool:
+    async def put(self, changed: Sequence[Quote], prices: Sequence[LastPrice] = ()) -> bool:
         """Write them in one round trip; False when that failed or writing pauses after a failure."""
         if monotonic_seconds() < self._paused_until:
             return False
@@ -39,6 +39,9 @@ class QuoteCache:
         for quote in changed:
             fields: dict[Any, Any] = {**quotes.to_cache(quote)}  # redis-py types keys invariantly
             pipeline.hset(quotes.quote_key(quote.symbol), mapping=fields)
+        for price in prices:
+            fields = {**last_prices.to_cache(price)}
+            pipeline.hset(last_prices.price_key(price.symbol), mapping=fields)
         try:
             await pipeline.execute()
         except (RedisError, OSError) as error:

@@ -25,23 +25,40 @@ from market.rules.frames import (
     quote_from_ticker,
 )
 from market.rules.reconnects import RECONNECT_GOAL_PCT, reconnect_rate
+from market.rules.shards import SYMBOLS_PER_SHARD_MAX, split_in_shards, stream_names
 from market.rules.snapshots import compose_snapshot, snapshot_payload
+from market.rules.trades import (
+    JUMP_IDS_MAX,
+    AggTrade,
+    Order,
+    Tape,
+    check_trade,
+    missing_ids,
+    parse_trade_row,
+)
 
 __all__ = [
+    "JUMP_IDS_MAX",
     "RECONNECT_GOAL_PCT",
     "SHUTDOWN",
+    "SYMBOLS_PER_SHARD_MAX",
+    "AggTrade",
     "BookTicker",
     "ControlReply",
     "Envelope",
     "Kline",
+    "Order",
     "Reply",
     "ServerShutdown",
+    "Tape",
     "bucket_start",
+    "check_trade",
     "compose_snapshot",
     "derive",
     "first_hole",
     "hole_minutes",
     "length",
+    "missing_ids",
     "missing_minutes",
     "parse_account_event",
     "parse_book_row",
@@ -49,7 +66,10 @@ __all__ = [
     "parse_kline_row",
     "parse_reply",
     "parse_stream_frame",
+    "parse_trade_row",
     "quote_from_ticker",
     "reconnect_rate",
     "snapshot_payload",
+    "split_in_shards",
+    "stream_names",
 ]

@@ -14,13 +14,17 @@ from typing import Any
 import msgspec
 
 from market.contracts import AccountFrame, Candle, Interval, MalformedFrame, Quote
+from market.rules.trades import MILLISECONDS_MAX, AggTrade, check_trade
 from tradingbot.core.clock import from_milliseconds
 from tradingbot.core.decimals import MalformedDecimal, parse_decimal
 
-MILLISECONDS_MAX = 4_102_444_800_000  # the year 2100: beyond it a timestamp is in another unit or nonsense
 TRADE_COUNT_MAX = 2**53
 EVENT_TYPE_LENGTH_MAX = 32
 SHUTDOWN = "serverShutdown"
+_SHUTDOWN_STREAM = f"!{SHUTDOWN}".encode()
+STREAM_NAME_LENGTH_MAX = 80
+_DATA_HEAD = b'{"stream":"'
+_NAME_END_MAX = len(_DATA_HEAD) + STREAM_NAME_LENGTH_MAX + 1
 
 
 class Envelope(msgspec.Struct):
@@ -65,6 +69,18 @@ class _KlineEvent(msgspec.Struct):
     k: _KlineBody
 
 
+class _TickerFrame(msgspec.Struct):
+    data: BookTicker
+
+
+class _TradeFrame(msgspec.Struct):
+    data: AggTrade
+
+
+class _KlineFrame(msgspec.Struct):
+    data: _KlineEvent
+
+
 @dataclass(frozen=True, slots=True)
 class Kline:
     """A kline message; `candle` only when it is final, since nothing else is stored."""
@@ -87,41 +103,63 @@ class ServerShutdown:
     """The server announces its end: reconnect at once (no lead time is promised since 2026-06-09)."""
 
 
-StreamMessage = Kline | BookTicker | ControlReply | ServerShutdown
+StreamMessage = AggTrade | Kline | BookTicker | ControlReply | ServerShutdown
 
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
-_decode_ticker = msgspec.json.Decoder(BookTicker).decode
-_decode_kline = msgspec.json.Decoder(_KlineEvent).decode
+_decode_ticker = msgspec.json.Decoder(_TickerFrame).decode
+_decode_trade = msgspec.json.Decoder(_TradeFrame).decode
+_decode_kline = msgspec.json.Decoder(_KlineFrame).decode
 _decode_any = msgspec.json.Decoder().decode
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def parse_stream_frame(frame: bytes) -> StreamMessage:
-    """One text frame of a combined market stream; raises MalformedFrame, also for an unknown stream."""
+    """One text frame of a combined market stream; raises MalformedFrame, also for an unknown stream.
+
+    Data begins with its stream's name, which says what to decode the whole frame into, at once.
+    """
     try:
-        envelope = _decode_envelope(frame)
-        if envelope.data is msgspec.UNSET:
-            return _control(envelope)
-        symbol, kind = _parts(envelope.stream)
+        if frame.startswith(_DATA_HEAD):
+            name = frame[len(_DATA_HEAD) : frame.find(b'"', len(_DATA_HEAD), _NAME_END_MAX)]
+        else:
+            envelope = _decode_envelope(frame)
+            if envelope.data is msgspec.UNSET:
+                return _control(envelope)
+            name = envelope.stream.encode()
+        if len(name) > STREAM_NAME_LENGTH_MAX:
+            raise MalformedFrame("a stream's name is too long")
+        symbol, kind = _parts(name)
+        if kind == "aggTrade":
+            return _trade(_decode_trade(frame).data, symbol)
         if kind == "bookTicker":
-            ticker = _decode_ticker(envelope.data)
-            if ticker.symbol != symbol:
-                raise MalformedFrame("the symbol is not the stream's")
-            return ticker
+            return _ticker(_decode_ticker(frame).data, symbol)
         if kind.startswith("kline_"):
-            return _kline(_decode_kline(envelope.data).k, symbol, kind.removeprefix("kline_"))
+            return _kline(_decode_kline(frame).data.k, symbol, kind.removeprefix("kline_"))
     except _UNDECODABLE as error:
         raise MalformedFrame(f"not a frame of the documented shape: {error!s:.120}") from error
-    if SHUTDOWN in envelope.stream:
+    if name == _SHUTDOWN_STREAM:
         return ServerShutdown()
-    raise MalformedFrame(f"unknown stream {envelope.stream!r:.60}")
+    raise MalformedFrame(f"unknown stream {name!r:.60}")
 
 
 @lru_cache(maxsize=4096)
-def _parts(stream: str) -> tuple[str, str]:
+def _parts(stream: bytes) -> tuple[str, str]:
     """`btcusdt@bookTicker` -> the symbol as messages spell it, and the kind of stream."""
-    symbol, _, kind = stream.partition("@")
+    symbol, _, kind = stream.decode().partition("@")
     return symbol.upper(), kind
+
+
+def _trade(trade: AggTrade, symbol: str) -> AggTrade:
+    if trade.symbol != symbol:
+        raise MalformedFrame("the symbol is not the stream's")
+    check_trade(trade)
+    return trade
+
+
+def _ticker(ticker: BookTicker, symbol: str) -> BookTicker:
+    if ticker.symbol != symbol:
+        raise MalformedFrame("the symbol is not the stream's")
+    return ticker
 
 
 def _control(envelope: Envelope) -> ControlReply | ServerShutdown:
@@ -139,12 +177,17 @@ def _kline(body: _KlineBody, symbol: str, interval: str) -> Kline:
     _require(body.symbol == symbol, "the symbol is not the stream's")
     _require(body.interval == interval, "the interval is not the stream's")
     if not body.closed:
-        return Kline(body.symbol, None)
+        return _open_kline(symbol)
     texts = (body.open, body.high, body.low, body.close, body.volume, body.quote_volume)
     candle = _candle(
         body.symbol, _interval(interval), body.open_ms, body.close_ms, texts, body.trade_count, closed=True
     )
     return Kline(body.symbol, candle)
+
+
+@lru_cache(maxsize=4096)
+def _open_kline(symbol: str) -> Kline:
+    return Kline(symbol, None)
 
 
 def parse_kline_row(row: Sequence[Any], *, symbol: str, interval: Interval, closed: bool) -> Candle:

@@ -8,22 +8,31 @@ from market.selectors.feeds import (
     recent_holes,
     recent_sessions,
     reconnect_rate,
+    shards,
     stale_feeds,
+    stream_names,
 )
 from market.selectors.instruments import symbol_filters
+from market.selectors.last_prices import last_price
 from market.selectors.quotes import latest_quote
+from market.selectors.trades import recent_trade_holes, recent_trades
 
 __all__ = [
     "closed_candles",
     "feed_health",
     "holes_between",
     "last_closed",
+    "last_price",
     "latest_quote",
     "recent_attempts",
     "recent_holes",
     "recent_sessions",
+    "recent_trade_holes",
+    "recent_trades",
     "reconnect_rate",
+    "shards",
     "stale_feeds",
+    "stream_names",
     "symbol_filters",
     "unfolded_account_events",
 ]

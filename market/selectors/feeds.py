@@ -1,11 +1,11 @@
-"""How the two streams do. Whatever cannot be seen to be well is stale (invariant 14)."""
+"""How the streams do. Whatever cannot be seen to be well is stale (invariant 14)."""
 
 from datetime import datetime, timedelta
 
 from django.conf import settings
 
 from market import rules
-from market.contracts import Connection, FeedHealth, ReconnectRate, Stream
+from market.contracts import Connection, FeedHealth, ReconnectRate, Shard, Stream
 from market.models import CandleHole, FeedAttempt, FeedSession, FeedState
 
 # The market is never silent for long; the account stream is kept alive by our own request every 10 s.
@@ -13,22 +13,33 @@ STALE_AFTER_SECONDS = {Stream.MARKET: 5.0, Stream.ACCOUNT: 30.0}
 RATE_WINDOW = timedelta(days=7)
 
 
+def shards() -> tuple[Shard, ...]:
+    """The shards of settings.SYMBOLS: the same in every process."""
+    return rules.split_in_shards(settings.SYMBOLS, settings.SYMBOLS_PER_SHARD)
+
+
+def stream_names() -> list[str]:
+    """Every stream that there has to be: `market` (and `market-2`, … when there are many symbols), `account`."""
+    return [*(shard.name for shard in shards()), Stream.ACCOUNT]
+
+
 def feed_health(now: datetime) -> list[FeedHealth]:
-    """The health of the market and the account stream, by receive time."""
+    """The health of every market shard and of the account stream, by receive time."""
     rows = {r.stream: r for r in FeedState.objects.filter(environment=settings.TRADING_ENVIRONMENT)}
-    return [_judge(stream, rows.get(stream), now) for stream in Stream]
+    return [_judge(stream, rows.get(stream), now) for stream in stream_names()]
 
 
 def stale_feeds(now: datetime) -> tuple[str, ...]:
-    """`stream: reason` of each stream that is stale; empty when both are well."""
+    """`stream: reason` of each stream that is stale; empty when all are well."""
     return tuple(f"{h.stream}: {h.reason}" for h in feed_health(now) if h.stale)
 
 
-def _judge(stream: Stream, row: FeedState | None, now: datetime) -> FeedHealth:
+def _judge(stream: str, row: FeedState | None, now: datetime) -> FeedHealth:
     if row is None:
         return FeedHealth(stream, connected=False, age_seconds=None, stale=True, reason="never started")
     age = (now - row.last_message_at).total_seconds() if row.last_message_at else None
-    reason = _reason(row, age, STALE_AFTER_SECONDS[stream])
+    kind = Stream.ACCOUNT if stream == Stream.ACCOUNT else Stream.MARKET
+    reason = _reason(row, age, STALE_AFTER_SECONDS[kind])
     return FeedHealth(
         stream,
         row.connected,
@@ -51,7 +62,7 @@ def _reason(row: FeedState, age: float | None, limit: float) -> str:
     return ""
 
 
-def reconnect_rate(stream: Stream, now: datetime) -> ReconnectRate:
+def reconnect_rate(stream: str, now: datetime) -> ReconnectRate:
     """The SLO `ws_reconnect_success_rate` of one stream over RATE_WINDOW."""
     rows = FeedSession.objects.filter(
         environment=settings.TRADING_ENVIRONMENT, stream=stream, connected_at__gt=now - RATE_WINDOW
@@ -61,7 +72,7 @@ def reconnect_rate(stream: Stream, now: datetime) -> ReconnectRate:
 
 
 def recent_sessions(limit: int) -> list[FeedSession]:
-    """The last connections of both streams, newest first."""
+    """The last connections of all streams, newest first."""
     rows = FeedSession.objects.filter(environment=settings.TRADING_ENVIRONMENT)
     return list(rows.order_by("-id")[:limit])
 

@@ -14,17 +14,21 @@ from market.services.quotes import record_quotes
 from market.services.retention import drop_old
 from market.services.snapshots import take_snapshot
 from market.services.supervisor import run_streams
+from market.services.trades import drop_trades, fill_trade_hole, record_trades
 
 __all__ = [
     "close_open_sessions",
     "drop_candles_after",
     "drop_old",
+    "drop_trades",
     "end_session",
+    "fill_trade_hole",
     "mark_account_events_folded",
     "open_session",
     "record_account_events",
     "record_quotes",
     "record_status",
+    "record_trades",
     "refresh_instruments",
     "report_unlisted",
     "resync_session",

@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from datetime import datetime
 
-from market.contracts import Fence, MalformedFrame, Stream, StreamStatus
+from market.contracts import Fence, MalformedFrame, StreamStatus
 from market.services import feeds
 from market.services.database_thread import DatabaseThread
 from tradingbot.core import clock
@@ -18,7 +18,7 @@ RATE_SECONDS = 60
 class Feed:
     """One stream under one fence. The supervisor writes `status` once a second; changes are written at once."""
 
-    def __init__(self, stream: Stream, database: DatabaseThread, fence: Fence) -> None:
+    def __init__(self, stream: str, database: DatabaseThread, fence: Fence) -> None:
         self.stream = stream
         self._database = database
         self._fence = fence
@@ -104,7 +104,7 @@ class Feed:
         logger.warning(
             "frame refused: %s",
             error,
-            extra={"stream": self.stream.value, "sha256": digest, "bytes": len(frame)},
+            extra={"stream": self.stream, "sha256": digest, "bytes": len(frame)},
         )
 
     async def caught_up(self) -> None:

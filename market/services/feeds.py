@@ -6,8 +6,10 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 
-from market.contracts import Fence, Stream, StreamStatus
+from market import selectors
+from market.contracts import Fence, StreamStatus
 from market.models import FeedAttempt, FeedSession, FeedState
 from market.services import fencing
 from tradingbot.core.announce import announce
@@ -86,14 +88,19 @@ def succeed_session(
     return successor_id
 
 
-def close_open_sessions(*, now: datetime, fence: Fence) -> int:
-    """After a takeover: end the sessions that the holder before us left open; how many."""
+def close_open_sessions(*, stream: str, now: datetime, fence: Fence) -> int:
+    """After a takeover: end the sessions of `stream` that the holder before us left open; how many.
+
+    Those of shards that there are no more, since SYMBOLS changed, are ended as well.
+    """
+    gone = ~Q(stream__in=selectors.stream_names())
     with transaction.atomic():
         fencing.check(fence)
-        rows = FeedSession.objects.filter(environment=settings.TRADING_ENVIRONMENT, ended_at=None)
+        rows = FeedSession.objects.filter(
+            Q(stream=stream) | gone, environment=settings.TRADING_ENVIRONMENT, ended_at=None
+        )
         closed = rows.update(ended_at=now, end_reason="its process died or lost the lease")
-        for stream in Stream:
-            _write_status(StreamStatus(stream, False, None, None, "starting"), now, fence)
+        _write_status(StreamStatus(stream, False, None, None, "starting"), now, fence)
     return closed
 
 

@@ -21,7 +21,7 @@ def refresh_instruments(*, now: datetime) -> None:
     """Read the filters of settings.SYMBOLS anew; raises ExchangeUnavailable or MalformedFrame."""
     listed = MarketClient().fetch_instruments(settings.SYMBOLS)
     upsert_instruments(listed=listed, now=now)
-    report_unlisted(listed=listed, now=now)
+    report_unlisted(symbols=settings.SYMBOLS, listed=listed, now=now)
 
 
 def upsert_instruments(*, listed: Listed, now: datetime, fence: Fence | None = None) -> None:
@@ -60,10 +60,10 @@ def _upsert(filters: SymbolFilters, raw: dict[str, Any], now: datetime) -> None:
         alerts.resolve_alerts(dedupe_key=key_unknown, now=now)
 
 
-def report_unlisted(*, listed: Listed, now: datetime) -> tuple[str, ...]:
-    """Alert about each of settings.SYMBOLS that the exchange does not list; the symbols that it does."""
+def report_unlisted(*, symbols: Sequence[str], listed: Listed, now: datetime) -> tuple[str, ...]:
+    """Alert about each of `symbols` that the exchange does not list; the symbols that it does."""
     found = {filters.symbol for filters, _ in listed}
-    for symbol in settings.SYMBOLS:
+    for symbol in symbols:
         key = f"unlisted_symbol:{settings.TRADING_ENVIRONMENT}:{symbol}"
         if symbol in found:
             alerts.resolve_alerts(dedupe_key=key, now=now)
@@ -77,4 +77,4 @@ def report_unlisted(*, listed: Listed, now: datetime) -> tuple[str, ...]:
             dedupe_key=key,
             now=now,
         )
-    return tuple(symbol for symbol in settings.SYMBOLS if symbol in found)
+    return tuple(symbol for symbol in symbols if symbol in found)

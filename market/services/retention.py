@@ -7,7 +7,10 @@ from django.db import connection
 from django.db.models import Max
 
 from market.contracts import Interval
-from market.models import Candle, FeedAttempt, FeedSession
+from market.models import Candle, FeedAttempt, FeedSession, TradeHole
+from market.selectors.trades import last_trades
+from market.services import partitions
+from tradingbot.core import clock
 
 # By market time, counted back from the newest candle: a simulator's market time is not wall time.
 KEPT: dict[Interval, timedelta] = {
@@ -34,7 +37,22 @@ def drop_old(*, now: datetime) -> int:
         dropped += _drop_candles(environment.value, symbol, interval, before)
     for model, at in ((FeedSession, "connected_at"), (FeedAttempt, "at")):
         model.objects.filter(environment=environment, **{f"{at}__lt": now - CONNECTIONS_KEPT}).delete()
+    _turn_trades(now)
     return dropped
+
+
+def _turn_trades(now: datetime) -> None:
+    """Make the parts of the next days, and drop those of days that are kept no longer: whole tables, at once.
+
+    By market time as well, counted back from the newest trade that is stored.
+    """
+    newest = max((ms for _, ms in last_trades(settings.SYMBOLS).values()), default=clock.to_milliseconds(now))
+    today = clock.from_milliseconds(newest).date()
+    partitions.ensure_parts(today + partitions.DAY * ahead for ahead in range(partitions.DAYS_AHEAD + 1))
+    partitions.drop_parts_before(today - partitions.DAY * settings.TRADES_KEPT_DAYS)
+    TradeHole.objects.filter(
+        environment=settings.TRADING_ENVIRONMENT, found_at__lt=now - CONNECTIONS_KEPT
+    ).delete()
 
 
 def _drop_candles(environment: str, symbol: str, interval: str, before: datetime) -> int:

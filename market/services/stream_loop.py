@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from django.db import Error
 
 from market.adapters.stream_client import Backoff, Patience, SocketEnded, StreamSocket, connect
-from market.contracts import Fence, MarketError, Stream
+from market.contracts import Fence, MarketError
 from market.services.database_thread import DatabaseThread
 from market.services.feed import Feed
 from market.services.together import until_first_ends
@@ -24,7 +24,7 @@ class StreamLoop(ABC):
 
     patience = Patience()
 
-    def __init__(self, stream: Stream, database: DatabaseThread, fence: Fence) -> None:
+    def __init__(self, stream: str, database: DatabaseThread, fence: Fence) -> None:
         self.feed = Feed(stream, database, fence)
         self.database = database
         self.fence = fence
@@ -42,6 +42,10 @@ class StreamLoop(ABC):
     @abstractmethod
     async def serve(self) -> None:
         """Catch up, and apply what `receive` brings."""
+
+    async def close(self) -> None:
+        """Give back what the stream holds, after its last connection."""
+        self._socket = None
 
     async def receive(self) -> list[bytes]:
         """What came since the last call; of a connection that was succeeded, all of it before its successor's."""
@@ -78,7 +82,7 @@ class StreamLoop(ABC):
                 await self.feed.succeeded(reason)
             finally:
                 await old.close()
-            logger.info("stream handed over: %s", reason, extra={"stream": self.feed.stream.value})
+            logger.info("stream handed over: %s", reason, extra={"stream": self.feed.stream})
 
     async def _successor(self) -> StreamSocket | None:
         """A connection that has answered our subscription, or None."""
@@ -90,7 +94,7 @@ class StreamLoop(ABC):
                 await successor.has_frames()
             taken, successor = successor, None
         except (SocketEnded, TimeoutError) as error:
-            logger.warning("no successor yet: %s", error, extra={"stream": self.feed.stream.value})
+            logger.warning("no successor yet: %s", error, extra={"stream": self.feed.stream})
             return None
         finally:
             if successor is not None:
@@ -108,7 +112,7 @@ class StreamLoop(ABC):
             logger.warning(
                 "stream ended: %s",
                 ended.reason,
-                extra={"stream": self.feed.stream.value, "retry_in_seconds": round(seconds, 2)},
+                extra={"stream": self.feed.stream, "retry_in_seconds": round(seconds, 2)},
             )
             await asyncio.sleep(seconds)
 
@@ -136,7 +140,7 @@ class StreamLoop(ABC):
         except Error as error:
             ended = SocketEnded(f"the database did not take a write ({type(error).__name__})")
         except Exception as error:  # a process loop: record it and go on with a fresh connection
-            logger.exception("stream failed", extra={"stream": self.feed.stream.value})
+            logger.exception("stream failed", extra={"stream": self.feed.stream})
             ended = SocketEnded(f"internal error ({type(error).__name__})")
         finally:
             useful = self.feed.resynced

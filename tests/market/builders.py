@@ -92,6 +92,20 @@ def ticker_frame(symbol: str = "BTCUSDT", **changes: Any) -> dict[str, Any]:
     return {"stream": f"{symbol.lower()}@bookTicker", "data": data | changes}
 
 
+def trade_row(number: int, **changes: Any) -> dict[str, Any]:
+    """An aggregate trade as GET /api/v3/aggTrades sends it; a second after the one before it."""
+    row = {"a": number, "p": f"{50000 + number % 100}.10", "q": "0.25", "f": number, "l": number}
+    return row | {"T": milliseconds(START) + number * 1000, "m": number % 2 == 0, "M": True} | changes
+
+
+def trade_frame(row: dict[str, Any], symbol: str = "BTCUSDT") -> dict[str, Any]:
+    """The trade as the combined stream sends it."""
+    return {
+        "stream": f"{symbol.lower()}@aggTrade",
+        "data": {"e": "aggTrade", "E": row["T"], "s": symbol} | row,
+    }
+
+
 def listing(symbol: str = "BTCUSDT", *, filters: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """One entry of exchangeInfo's `symbols`."""
     return {

@@ -15,7 +15,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from market import services
 from market.contracts import Candle, Interval
-from tests.market.builders import MINUTE, listing, milliseconds, row, walk
+from tests.market.builders import MINUTE, listing, milliseconds, row, trade_frame, trade_row, walk
 
 DEADLINE_SECONDS = 60
 
@@ -59,6 +59,7 @@ class ScriptedExchange:
     def __init__(self) -> None:
         self.candles: dict[str, list[Candle]] = {"BTCUSDT": walk(400)}
         self.klines_hidden_after: Candle | None = None  # REST lags behind
+        self.trades: dict[str, list[dict[str, Any]]] = {"BTCUSDT": [trade_row(1000)]}
         self.requests: list[str] = []
         self.subscriptions: list[dict[str, Any]] = []
         self.account_requests: list[dict[str, Any]] = []
@@ -95,6 +96,12 @@ class ScriptedExchange:
         """Lose the market subscriptions without a word."""
         self._listed_streams = []
 
+    def trade(self, *numbers: int, symbol: str = "BTCUSDT") -> list[dict[str, Any]]:
+        """Further trades of these ids, known to REST from now on; the frames that tell of them."""
+        rows = [trade_row(number) for number in numbers]
+        self.trades.setdefault(symbol, []).extend(rows)
+        return [trade_frame(row, symbol) for row in rows]
+
     def append(self, symbol: str = "BTCUSDT", count: int = 1) -> list[Candle]:
         """`count` further candles, known to REST from now on."""
         series = self.candles[symbol]
@@ -123,6 +130,7 @@ class ScriptedExchange:
                 web.get("/api/v3/exchangeInfo", self._exchange_info),
                 web.get("/api/v3/klines", self._klines),
                 web.get("/api/v3/ticker/bookTicker", self._book_tickers),
+                web.get("/api/v3/aggTrades", self._agg_trades),
                 web.get("/stream", self._market_socket),
                 web.get("/ws-api/v3", self._account_socket),
             ]
@@ -169,6 +177,13 @@ class ScriptedExchange:
             ]
         )
 
+    async def _agg_trades(self, request: web.Request) -> web.Response:
+        rows, limit = self.trades.get(request.query["symbol"], []), int(request.query["limit"])
+        if "fromId" in request.query:
+            first = int(request.query["fromId"])
+            return web.json_response([r for r in rows if r["a"] >= first][:limit])
+        return web.json_response(rows[-limit:])
+
     async def _market_socket(self, request: web.Request) -> web.StreamResponse:
         if self.refuse_market:
             return web.Response(status=503)
@@ -185,7 +200,7 @@ class ScriptedExchange:
     async def _answer_market(self, socket: web.WebSocketResponse, message: dict[str, Any]) -> None:
         if message["method"] == "SUBSCRIBE":
             self.subscriptions.append(message)
-            self._listed_streams = message["params"]
+            self._listed_streams = [*self._listed_streams, *message["params"]]
             await socket.send_json({"result": None, "id": message["id"]})
         else:
             await socket.send_json({"result": self._listed_streams, "id": message["id"]})

@@ -268,12 +268,14 @@ def test_a_symbol_that_is_not_listed_raises_an_alert_until_it_is(now: datetime, 
     settings.SYMBOLS = (SYMBOL, "NOPEUSDT")
     raw = listing()
 
-    assert services.report_unlisted(listed=[(rules.parse_filters(raw), raw)], now=now) == (SYMBOL,)
+    assert services.report_unlisted(
+        symbols=settings.SYMBOLS, listed=[(rules.parse_filters(raw), raw)], now=now
+    ) == (SYMBOL,)
     assert Alert.objects.get(resolved_at=None).title == "NOPEUSDT is not listed on simulator"
 
     nope = listing("NOPEUSDT")
     both = [(rules.parse_filters(r), r) for r in (raw, nope)]
-    assert services.report_unlisted(listed=both, now=now) == (SYMBOL, "NOPEUSDT")
+    assert services.report_unlisted(symbols=settings.SYMBOLS, listed=both, now=now) == (SYMBOL, "NOPEUSDT")
     assert not Alert.objects.filter(resolved_at=None).exists()
 
 
@@ -340,7 +342,7 @@ def test_a_takeover_ends_the_sessions_that_were_left_open(now: datetime) -> None
     fence = hold_lease()
     services.open_session(status=well(Stream.MARKET, now), now=now, fence=fence)
 
-    assert services.close_open_sessions(now=now + MINUTE, fence=fence) == 1
+    assert services.close_open_sessions(stream="market", now=now + MINUTE, fence=fence) == 1
 
     session = models.FeedSession.objects.get()
     assert session.ended_at == now + MINUTE and "died" in session.end_reason

@@ -1,0 +1,65 @@
+"""The price of the newest trade: Redis first, the stored trades when Redis has none or does not answer."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from typing import cast
+
+import redis
+from django.conf import settings
+
+from market.contracts import LastPrice
+from market.selectors.trades import recent_trades
+from tradingbot.core.decimals import plain
+
+REDIS_TIMEOUT_SECONDS = 0.25
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FIELDS = ("price", "traded_us", "received_us")
+
+
+def last_price(symbol: str) -> LastPrice | None:
+    """The newest trade's price, or None; its age is for the caller to judge.
+
+    From the stored trades it counts as received when it was traded, since they do not say.
+    """
+    try:
+        values = cast("list[str | None]", _redis().hmget(price_key(symbol), _FIELDS))
+    except redis.RedisError:
+        values = []
+    if values and None not in values:
+        price, traded_us, received_us = cast("list[str]", values)
+        return LastPrice(symbol, Decimal(price), _instant(traded_us), _instant(received_us))
+    for trade in recent_trades(symbol, 1):
+        return LastPrice(symbol, trade.price, trade.traded_at, trade.traded_at)
+    return None
+
+
+def price_key(symbol: str) -> str:
+    """The Redis hash that holds the last price of `symbol` in this environment."""
+    return f"{settings.CACHE_PREFIX}:price:{symbol}"
+
+
+def to_cache(price: LastPrice) -> dict[str, str]:
+    """The price as the fields of its Redis hash."""
+    times = {"traded_us": price.traded_at, "received_us": price.received_at}
+    return {
+        "price": plain(price.price),
+        **{name: str((at - _EPOCH) // _MICROSECOND) for name, at in times.items()},
+    }
+
+
+def _instant(microseconds: str) -> datetime:
+    return _EPOCH + int(microseconds) * _MICROSECOND
+
+
+@cache
+def _redis() -> redis.Redis:
+    """One pool a process, made at first use (after any fork)."""
+    return redis.Redis.from_url(
+        settings.REDIS_URL,
+        decode_responses=True,
+        socket_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+        max_connections=20,
+    )
