@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import requests
+from django.conf import settings
 from django.db import connection
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -62,13 +63,15 @@ class StreamsWorker:
     """A Celery worker of the queue `streams` on the test database."""
 
     def __init__(self, name: str, *, simulator_url: str, log: Path) -> None:
+        """It streams settings.SYMBOLS in shards of settings.SYMBOLS_PER_SHARD."""
         parts = connection.settings_dict
         where = {"host": parts["HOST"], "port": parts["PORT"], "user": parts["USER"]}
         query = urlencode({k: v for k, v in where.items() if v})
         environment = os.environ | {
             "DATABASE_URL": f"postgresql:///{parts['NAME']}?{query}",
             "SIMULATOR_URL": simulator_url,
-            "SYMBOLS": "BTCUSDT",
+            "SYMBOLS": ",".join(settings.SYMBOLS),
+            "SYMBOLS_PER_SHARD": str(settings.SYMBOLS_PER_SHARD),
             "TRADINGBOT_STREAMS": "1",
         }
         if parts["PASSWORD"]:

@@ -1,6 +1,8 @@
 """The streams with real processes that really die: the simulator, and Celery workers."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tradingbot.core.environments import Environment, endpoints
 from tradingbot.core.models import Lease
 
 SYMBOL = "BTCUSDT"
+OTHER = "ETHUSDT"
 
 
 @pytest.fixture
@@ -40,8 +43,8 @@ def venue(
         process.kill()
 
 
-def stored(interval: Interval = Interval.M1) -> list[Candle]:
-    return selectors.closed_candles(SYMBOL, interval, 5000)
+def stored(interval: Interval = Interval.M1, symbol: str = SYMBOL) -> list[Candle]:
+    return selectors.closed_candles(symbol, interval, 5000)
 
 
 def well() -> bool:
@@ -55,12 +58,13 @@ def buy() -> None:
 
 def assert_equal_to_the_exchanges(minutes: list[Candle]) -> None:
     """The newest thousand minutes equal the exchange's own klines, and so do the derived candles."""
+    symbol = minutes[0].symbol
     recent = minutes[-900:]
-    theirs = {c.open_time: c for c in MarketClient().fetch_candles(SYMBOL, Interval.M1)}
+    theirs = {c.open_time: c for c in MarketClient().fetch_candles(symbol, Interval.M1)}
     assert rules.first_hole(minutes) is None
     assert [theirs[c.open_time] for c in recent] == recent
     for interval in (Interval.M5, Interval.M15):
-        assert stored(interval)[-20:] == rules.derive(minutes, interval)[-20:]
+        assert stored(interval, symbol)[-20:] == rules.derive(minutes, interval)[-20:]
 
 
 def test_candles_equal_the_exchanges_after_it_was_killed_and_restarted(venue: ExchangeProcess) -> None:
@@ -93,18 +97,24 @@ def test_a_snapshot_is_taken_of_a_running_market(venue: ExchangeProcess) -> None
     assert snapshot.payload["symbol"] == SYMBOL
 
 
-@pytest.fixture
-def workers(venue: ExchangeProcess, tmp_path: Path) -> Iterator[list[StreamsWorker]]:
-    """Two workers, the one that streams first."""
-    names = ("one", "two")
-    started = [StreamsWorker(name, simulator_url=venue.url, log=tmp_path / f"{name}.log") for name in names]
+@contextmanager
+def two_workers(venue: ExchangeProcess, folder: Path) -> Iterator[list[StreamsWorker]]:
+    """Two workers: the first streams everything, the second stands by."""
+    started = [StreamsWorker("one", simulator_url=venue.url, log=folder / "one.log")]
     try:
         eventually(well)
-        holder = Lease.objects.get().holder
-        yield sorted(started, key=lambda worker: f":{worker.pid}:" not in holder)
+        started.append(StreamsWorker("two", simulator_url=venue.url, log=folder / "two.log"))
+        yield started
     finally:
         for worker in started:
             worker.kill()
+
+
+@pytest.fixture
+def workers(venue: ExchangeProcess, tmp_path: Path) -> Iterator[list[StreamsWorker]]:
+    """One symbol, and so one shard."""
+    with two_workers(venue, tmp_path) as started:
+        yield started
 
 
 def taken_over() -> bool:
@@ -117,7 +127,7 @@ def test_a_frozen_worker_is_replaced_and_writes_nothing_when_it_thaws(workers: l
     eventually(taken_over)
 
     first.thaw()
-    eventually(lambda: "streams stopped" in first.log.read_text())
+    eventually(lambda: first.log.read_text().count("stream stopped") == 2)
     newest = stored()[-1]
     eventually(lambda: stored()[-1].open_time > newest.open_time)
     codes = [first.stop(), second.stop()]
@@ -144,6 +154,50 @@ def test_a_killed_worker_is_replaced_and_nothing_is_missing(workers: list[Stream
     assert [r.end_reason for r in reasons] == ["its process died or lost the lease", "stopped"]
     kinds = [e.event_type for e in selectors.unfolded_account_events(10)]
     assert kinds == ["executionReport", "executionReport", "outboundAccountPosition"]
+
+
+def holders() -> dict[str, str]:
+    """Who holds the lease of each stream."""
+    return {lease.name.rpartition(":")[2]: lease.holder for lease in Lease.objects.all()}
+
+
+def holds(worker: StreamsWorker, stream: str) -> bool:
+    return f":{worker.pid}:" in holders()[stream]
+
+
+def hand_over(stream: str, workers: list[StreamsWorker]) -> bool:
+    """Stop who holds everything for a moment, in which only the lease of `stream` lapses; True when it moved."""
+    [busy] = [w for w in workers if holds(w, stream)]
+    [idle] = [w for w in workers if w is not busy]
+    busy.freeze()
+    Lease.objects.update(expires_at=clock.now() + timedelta(seconds=20))
+    Lease.objects.filter(name__endswith=f":{stream}").update(expires_at=clock.now() - timedelta(seconds=1))
+    eventually(lambda: holds(idle, stream))
+    busy.thaw()
+    eventually(well)
+    return holds(idle, stream) and not any(holds(idle, other) for other in holders() if other != stream)
+
+
+def test_one_of_two_shards_is_taken_over_while_the_other_goes_on(
+    venue: ExchangeProcess, settings: Any, tmp_path: Path
+) -> None:
+    settings.SYMBOLS, settings.SYMBOLS_PER_SHARD = (SYMBOL, OTHER), 1
+    with two_workers(venue, tmp_path) as workers:
+        eventually(lambda: hand_over("market-2", workers), "each worker holds a shard")
+        [dying] = [w for w in workers if holds(w, "market-2")]
+        [staying] = [w for w in workers if w is not dying]
+        going_on = models.FeedSession.objects.get(stream="market", ended_at=None)
+        dying.kill()
+
+        eventually(lambda: holds(staying, "market-2"), "the shard is taken over")
+        eventually(well)
+        newest = {symbol: stored(symbol=symbol)[-1].open_time for symbol in settings.SYMBOLS}
+        for symbol, at in newest.items():
+            eventually(lambda s=symbol, t=at: stored(symbol=s)[-1].open_time > t)
+
+        assert models.FeedSession.objects.get(stream="market", ended_at=None) == going_on
+        for symbol in settings.SYMBOLS:
+            assert_equal_to_the_exchanges(stored(symbol=symbol))
 
 
 def test_crashed_streams_end_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
