@@ -87,6 +87,7 @@ class MarketClient(BinanceClient):
         entries = answer.get("symbols") if isinstance(answer, dict) else None
         if not isinstance(entries, list):
             raise MalformedFrame("exchangeInfo gave no list of symbols")
+        self._limit.learn_limit(rules.weight_per_minute(answer.get("rateLimits")))
         return [(rules.parse_filters(entry), entry) for entry in entries]
 
     def fetch_quotes(self, symbols: Sequence[str]) -> list[Quote]:

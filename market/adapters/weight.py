@@ -7,7 +7,7 @@ that a query about an unknown order, or a cancel, will need.
 
 from enum import Enum
 from functools import cache
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import redis
@@ -15,20 +15,22 @@ from django.conf import settings
 
 from tradingbot.core import clock
 
-WEIGHT_PER_MINUTE = 6000
+WEIGHT_PER_MINUTE = 6000  # until the exchange has told its own limit (exchangeInfo.rateLimits)
+WEIGHT_PER_MINUTE_MAX = 1_000_000
 WINDOW_MS = 60_000
 REDIS_TIMEOUT_SECONDS = 0.25
 # Without Redis each process keeps to this share of the limit by itself; some eight processes ask.
 ALONE_SHARE = 0.1
 
-# KEYS: used weight of this minute, hold. ARGV: weight, ceiling, milliseconds to live.
+# KEYS: used weight of this minute, hold, limit. ARGV: weight, limit unless told, share, milliseconds to live.
 _TAKE = """
 local held = redis.call("PTTL", KEYS[2])
 if held > 0 then return {0, held} end
 local used = tonumber(redis.call("GET", KEYS[1]) or "0")
-if used + ARGV[1] > tonumber(ARGV[2]) then return {0, -1} end
+local limit = tonumber(redis.call("GET", KEYS[3]) or ARGV[2])
+if used + ARGV[1] > math.floor(limit * ARGV[3]) then return {0, -1} end
 redis.call("INCRBY", KEYS[1], ARGV[1])
-redis.call("PEXPIRE", KEYS[1], ARGV[3])
+redis.call("PEXPIRE", KEYS[1], ARGV[4])
 return {1, 0}
 """
 # The exchange's own count is the truth: other programs on this address count as well.
@@ -52,6 +54,7 @@ class WeightLimit:
 
     def __init__(self, rest_url: str) -> None:
         self._prefix = f"{settings.CACHE_PREFIX}:weight:{urlsplit(rest_url).netloc}"
+        self._per_minute = WEIGHT_PER_MINUTE
         self._alone_minute = 0
         self._alone_used = 0
         self._alone_held_until = 0.0
@@ -66,11 +69,13 @@ class WeightLimit:
                 "list[int]",
                 _redis().eval(
                     _TAKE,
-                    2,
+                    3,
                     self._minute_key(now_ms),
                     self._hold_key,
+                    self._limit_key,
                     weight,
-                    int(WEIGHT_PER_MINUTE * priority.value),
+                    self._per_minute,
+                    priority.value,
                     2 * WINDOW_MS,
                 ),
             )
@@ -90,6 +95,16 @@ class WeightLimit:
         except redis.RedisError:
             return
 
+    def learn_limit(self, per_minute: Any) -> None:
+        """Take over the limit that the exchange states; every process keeps to it. Nonsense changes nothing."""
+        if type(per_minute) is not int or not 0 < per_minute <= WEIGHT_PER_MINUTE_MAX:
+            return
+        self._per_minute = per_minute
+        try:
+            _redis().set(self._limit_key, per_minute)
+        except redis.RedisError:
+            return
+
     def hold(self, seconds: float) -> None:
         """After 429 or 418: nothing is sent by anybody before `seconds` are over."""
         self._alone_held_until = clock.monotonic_seconds() + seconds
@@ -102,6 +117,10 @@ class WeightLimit:
     def _hold_key(self) -> str:
         return f"{self._prefix}:held"
 
+    @property
+    def _limit_key(self) -> str:
+        return f"{self._prefix}:limit"
+
     def _minute_key(self, now_ms: int) -> str:
         return f"{self._prefix}:{now_ms // WINDOW_MS}"
 
@@ -113,7 +132,7 @@ class WeightLimit:
         return max(0.0, self._alone_held_until - clock.monotonic_seconds())
 
     def _alone_fits(self, priority: Priority) -> bool:
-        return self._alone_used <= WEIGHT_PER_MINUTE * ALONE_SHARE * priority.value
+        return self._alone_used <= self._per_minute * ALONE_SHARE * priority.value
 
 
 @cache

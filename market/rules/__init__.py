@@ -8,7 +8,7 @@ from market.rules.candles import (
     length,
     missing_minutes,
 )
-from market.rules.filters import parse_filters
+from market.rules.filters import parse_filters, weight_per_minute
 from market.rules.frames import (
     SHUTDOWN,
     BookTicker,
@@ -72,4 +72,5 @@ __all__ = [
     "snapshot_payload",
     "split_in_shards",
     "stream_names",
+    "weight_per_minute",
 ]

@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -227,10 +228,11 @@ class ScriptedExchange:
 
     @staticmethod
     async def _send(sockets: set[web.WebSocketResponse], frames: Any) -> None:
+        texts = [frame.decode() if isinstance(frame, bytes) else json.dumps(frame) for frame in frames]
         for socket in list(sockets):
-            for frame in frames:
-                text = frame.decode() if isinstance(frame, bytes) else json.dumps(frame)
-                await socket.send_str(text)
+            with suppress(ConnectionError):  # the client may leave in the midst of it
+                for text in texts:
+                    await socket.send_str(text)
 
     @staticmethod
     async def _close(sockets: set[web.WebSocketResponse]) -> None:

@@ -1,6 +1,7 @@
 """Aggregate trades: stored once each, in parts by day, with no gap that nobody knows of."""
 
 import json
+import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market import models, rules, selectors, services
-from market.contracts import Fence, LastPrice, MalformedFrame, TradeHole
+from market.adapters import stream_client
+from market.contracts import Fence, Interval, LastPrice, MalformedFrame, TradeHole
 from market.rules import AggTrade, Order, Tape
 from market.services import partitions, trade_stream
 from tests.market.builders import MINUTE, START, kline_frame, milliseconds, trade_frame, trade_row, walk
@@ -358,6 +360,36 @@ def test_trades_never_hold_up_the_candles(exchange: ScriptedExchange, streams: R
             cursor.execute("ROLLBACK")
 
     eventually(lambda: numbers() == [1000, 1001])
+
+
+def test_a_flood_that_overflows_the_queue_leads_to_a_resync_and_nothing_is_missing(
+    exchange: ScriptedExchange, streams: RunningStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eventually(lambda: numbers() == [1000])
+    monkeypatch.setattr(stream_client, "QUEUE_FRAMES_MAX", 1000)
+    monkeypatch.setattr(trade_stream, "PENDING_MAX", 500)
+    gate, record = threading.Event(), services.record_trades
+
+    def slowly(**arguments: Any) -> None:
+        assert gate.wait(60)
+        record(**arguments)
+
+    monkeypatch.setattr("market.services.trades.record_trades", slowly)
+    frames = exchange.trade(*range(1001, 6001))
+    candles = exchange.append(count=4)
+    for number, candle in enumerate(candles):
+        frames.insert(1000 + 1000 * number, kline_frame(candle))
+
+    exchange.send_market(*frames)
+    eventually(lambda: not exchange._market, "the client has dropped the connection")
+    gate.set()
+
+    ended = models.FeedSession.objects.filter(stream="market", ended_at__isnull=False)
+    assert "the queue is full" in eventually(lambda: ended.first()).end_reason
+    eventually(lambda: selectors.last_closed(SYMBOL, Interval.M1) == candles[-1])
+    assert selectors.closed_candles(SYMBOL, Interval.M1, 1000) == exchange.candles[SYMBOL]
+    exchange.send_market(*exchange.trade(6001))
+    eventually(lambda: numbers() == list(range(1000, 6002)), "every trade is stored")
 
 
 def test_midnight_is_in_the_part_of_its_own_day(db: None, now: datetime) -> None:

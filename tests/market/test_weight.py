@@ -8,7 +8,9 @@ from uuid import uuid4
 import pytest
 import redis
 
+from market import rules
 from market.adapters import weight
+from market.adapters.binance_rest import MarketClient
 from market.adapters.weight import WEIGHT_PER_MINUTE, Priority, WeightLimit
 from tradingbot.core import clock
 
@@ -79,3 +81,50 @@ def test_without_redis_a_process_keeps_to_a_small_share(
     assert limit.take(1, Priority.CANCEL) == 0
     limit.hold(30)
     assert limit.take(1, Priority.CANCEL) > 29
+
+
+def test_every_process_keeps_to_the_limit_that_the_exchange_states(address: str) -> None:
+    other = WeightLimit(address)
+
+    WeightLimit(address).learn_limit(1000)
+
+    assert other.take(601, Priority.PUBLIC) > 0
+    assert other.take(600, Priority.PUBLIC) == 0
+    assert other.take(401, Priority.CANCEL) > 0
+
+
+@pytest.mark.parametrize("stated", [None, 0, -5, "6000", 6000.0, True, 10**9], ids=repr)
+def test_a_limit_that_is_nonsense_changes_nothing(address: str, stated: Any) -> None:
+    limit = WeightLimit(address)
+
+    limit.learn_limit(stated)
+
+    assert limit.take(3600, Priority.PUBLIC) == 0
+    assert limit.take(1, Priority.PUBLIC) > 0
+
+
+@pytest.mark.parametrize(
+    ("rate_limits", "per_minute"),
+    [
+        ([{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}], 6000),
+        ([{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 5, "limit": 6000}], 1200),
+        ([{"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 50}], None),
+        ([7, {"rateLimitType": "REQUEST_WEIGHT"}], None),
+        (None, None),
+    ],
+)
+def test_the_limit_is_read_from_exchange_info(rate_limits: Any, per_minute: int | None) -> None:
+    assert rules.weight_per_minute(rate_limits) == per_minute
+
+
+def test_reading_the_instruments_teaches_the_limit(
+    address: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MarketClient()
+    client._limit = WeightLimit(address)
+    stated = [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 100}]
+    monkeypatch.setattr(client, "_read", lambda path, **_: {"symbols": [], "rateLimits": stated})
+
+    client.fetch_instruments(("BTCUSDT",))
+
+    assert WeightLimit(address).take(61, Priority.PUBLIC) > 0
