@@ -5,11 +5,11 @@ python := .venv/bin/python
 with_servers := $(python) -m tradingbot.launcher with-servers --
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test check bench rehearse lock
+.PHONY: help env run test strangers check bench rehearse lock
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
 env: .venv/installed-dev ## the virtual environment only, with the tools for tests and checks
 
@@ -19,6 +19,9 @@ run: .venv/installed ## start the whole product; Ctrl-C stops it
 test: .venv/installed-dev ## all tests, on private servers of their own: make test ARGS="tests/risk -x"
 	@deploy/ensure_chromium
 	@exec $(with_servers) $(python) -m pytest -ra $(ARGS)
+
+strangers: .venv/installed ## NautilusTrader trades on the simulator; needs Python 3.12, says so without it (77)
+	@$(python) -m tests.strangers.run_nautilus
 
 check: .venv/installed-dev ## style, import contracts, types, migrations
 	$(python) -m ruff check
@@ -36,6 +39,7 @@ lock: .venv/installed-dev ## compile requirements*.txt, every wheel with its has
 	$(python) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements-bootstrap.in -o requirements-bootstrap.txt
 	$(python) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.txt
 	$(python) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes -c requirements.txt requirements-dev.in -o requirements-dev.txt
+	$(python) -m uv pip compile -q --universal --python-version 3.12 --generate-hashes requirements-nautilus.in -o requirements-nautilus.txt
 
 # The stamps make a warm start free: nothing is asked of pip until a pinned file changes.
 .venv/installed: requirements.txt requirements-bootstrap.txt
