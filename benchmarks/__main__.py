@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import approval_speed, machine, memory, page_speed, proposal_speed, start
+from benchmarks import approval_speed, machine, memory, page_speed, proposal_speed, simulator_speed, start
 from benchmarks.figures import CouldNotMeasure, Figure, print_table
 from tradingbot.launcher.errors import LauncherError
 
 RECORDING = machine.ROOT.parent / "shared" / "data" / "BTCUSDT-1m-2023-03-01_21.csv.gz"
-NAMES = ("proposal", "approval", "page", "start")
+NAMES = ("proposal", "approval", "page", "simulator", "start")
 
 
 def main(arguments: list[str]) -> int:
@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> int:
         "proposal": proposal_speed.measure,
         "approval": approval_speed.measure,
         "page": page_speed.measure,
+        "simulator": lambda: simulator_speed.measure(options.replay),
         "start": lambda: start.measure(no_cache=options.no_cache),
         "memory": lambda: memory.measure(minutes=options.minutes, replay=options.replay) or [],
     }
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "--replay",
         type=Path,
         default=RECORDING if RECORDING.is_file() else None,
-        help="candle file for the memory benchmark (default: the recording, if it is there)",
+        help="candle file for the memory and simulator benchmarks (default: the recording, if it is there)",
     )
     parser.add_argument("--no-cache", action="store_true", help="cold start without any package cache")
     return parser

@@ -59,7 +59,7 @@ def print_table(figures: Sequence[Figure]) -> None:
         baseline = ratio = ""
         if row.baseline_p50 is not None:
             baseline = f"{row.baseline} ({_shown(row.baseline_p50)} {row.unit})"
-            ratio = f"{row.p50 / row.baseline_p50:.1f}" if row.baseline_p50 > 0 else ""
+            ratio = _shown_ratio(row.p50 / row.baseline_p50) if row.baseline_p50 > 0 else ""
         p95 = "" if row.p95 is None else _shown(row.p95)
         rows.append((row.name, str(row.n), _shown(row.p50), p95, row.unit, baseline, ratio))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -71,3 +71,7 @@ def print_table(figures: Sequence[Figure]) -> None:
 
 def _shown(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _shown_ratio(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2g}"
