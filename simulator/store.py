@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from simulator.decimals import ZERO
-from simulator.engine.contracts import Account, Balance, KeyType, Order, OrderList, Trade
+from simulator.engine.contracts import Account, Balance, KeyType, Order, OrderList, PreventedMatch, Trade
 from simulator.engine.exchange import Exchange
 from simulator.engine.ledger import House
 from simulator.engine.settlement import Changes
@@ -47,6 +47,9 @@ CREATE TABLE IF NOT EXISTS order_lists (list_id INTEGER PRIMARY KEY, body BLOB N
 CREATE TABLE IF NOT EXISTS trades (
     symbol TEXT NOT NULL, trade_id INTEGER NOT NULL, order_id INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (symbol, trade_id, order_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS prevented_matches (
+    symbol TEXT NOT NULL, match_id INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (symbol, match_id))
+    WITHOUT ROWID;
 """
 
 
@@ -126,6 +129,8 @@ class Store:
             exchange.records.add_list(msgspec.json.decode(body, type=OrderList))
         for (body,) in self._db.execute("SELECT body FROM trades ORDER BY symbol, trade_id, order_id"):
             exchange.records.add_trade(msgspec.json.decode(body, type=Trade))
+        for (body,) in self._db.execute("SELECT body FROM prevented_matches ORDER BY symbol, match_id"):
+            exchange.records.add_prevented(msgspec.json.decode(body, type=PreventedMatch))
         exchange.records.counters.update(self._db.execute("SELECT name, value FROM counters"))
         exchange.audit()
 
@@ -169,13 +174,17 @@ class Store:
             [(t.symbol, t.trade_id, t.order_id, msgspec.json.encode(t)) for t in changes.trades],
         )
         self._db.executemany(
+            "INSERT INTO prevented_matches VALUES (?, ?, ?)",
+            [(match.symbol, match.match_id, msgspec.json.encode(match)) for match in changes.prevented],
+        )
+        self._db.executemany(
             "INSERT OR REPLACE INTO counters VALUES (?, ?)", list(exchange.records.counters.items())
         )
 
     def wipe(self) -> None:
         """Forget every order, list, trade, balance and counter; the accounts with their keys stay."""
         with self._transaction():
-            for table in ("balances", "orders", "order_lists", "trades", "counters"):
+            for table in ("balances", "orders", "order_lists", "trades", "prevented_matches", "counters"):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
 
     @staticmethod

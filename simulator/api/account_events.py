@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.decimals import ZERO, money_text
+from simulator.api.render import NO_TRADE_GROUP
+from simulator.decimals import ZERO, amount, money_text
 from simulator.engine.contracts import (
     AccountEvent,
     DepositEvent,
@@ -88,7 +89,29 @@ def _execution_report(event: OrderEvent) -> dict[str, Any]:
         "Q": money_text(order.quote_quantity),
         "V": order.self_trade_prevention,
     }
-    return report | _conditional(order)
+    return report | _conditional(order) | _prevention(event)
+
+
+def _prevention(event: OrderEvent) -> dict[str, Any]:
+    """What self-trade prevention took from the order, and by which other one."""
+    order, match = event.order, event.prevented
+    if not order.prevented:
+        return {}
+    fields: dict[str, Any] = {"v": order.prevented_match_id, "A": money_text(order.prevented)}
+    if match is not None:
+        took = match.taker_quantity if order.order_id == match.taker_order_id else match.maker_quantity
+        other = match.maker_order_id if order.order_id == match.taker_order_id else match.taker_order_id
+        quantity = took or ZERO
+        fields |= {
+            "B": money_text(quantity),
+            "u": NO_TRADE_GROUP,
+            "U": other,
+            "Cs": match.symbol,
+            "pl": money_text(quantity),
+            "pL": money_text(match.price),
+            "pY": money_text(amount(match.price, quantity)),
+        }
+    return fields
 
 
 def _conditional(order: Order) -> dict[str, Any]:
@@ -104,9 +127,6 @@ def _conditional(order: Order) -> dict[str, Any]:
         fields["j"] = order.strategy_id
     if order.strategy_type is not None:
         fields["J"] = order.strategy_type
-    if order.prevented:
-        fields["v"] = order.prevented_match_id
-        fields["A"] = money_text(order.prevented)
     if order.expiry_reason is not None:
         fields["eR"] = order.expiry_reason
     return fields

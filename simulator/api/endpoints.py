@@ -60,6 +60,9 @@ OPEN_ORDERS = Endpoint(trading.open_orders, _by_symbol(6, 80), signed=True)
 CANCEL_OPEN_ORDERS = Endpoint(trading.cancel_open_orders, 1, signed=True, free_on_success=True)
 ALL_ORDERS = Endpoint(trading.all_orders, 20, signed=True)
 MY_TRADES = Endpoint(trading.my_trades, _by_order(5, 20), signed=True)
+MY_PREVENTED_MATCHES = Endpoint(
+    trading.my_prevented_matches, lambda params: 20 if params.has("orderId") else 2, signed=True
+)
 ORDER_RATE_LIMITS = Endpoint(trading.order_rate_limits, 40, signed=True)
 
 CANCEL_REPLACE = Endpoint(replace.cancel_replace, 1, signed=True, free_on_success=True)
@@ -96,6 +99,7 @@ REST: dict[tuple[str, str], Endpoint] = {
     ("DELETE", "openOrders"): CANCEL_OPEN_ORDERS,
     ("GET", "allOrders"): ALL_ORDERS,
     ("GET", "myTrades"): MY_TRADES,
+    ("GET", "myPreventedMatches"): MY_PREVENTED_MATCHES,
     ("GET", "rateLimit/order"): ORDER_RATE_LIMITS,
     ("POST", "order/cancelReplace"): CANCEL_REPLACE,
     **{("POST", f"orderList/{kind.lower()}"): endpoint for kind, endpoint in PLACE_LIST.items()},
@@ -133,6 +137,7 @@ WS_API: dict[str, Endpoint] = {
     "openOrders.cancelAll": CANCEL_OPEN_ORDERS,
     "allOrders": ALL_ORDERS,
     "myTrades": MY_TRADES,
+    "myPreventedMatches": MY_PREVENTED_MATCHES,
     "order.cancelReplace": CANCEL_REPLACE,
     **{f"orderList.place.{kind.lower()}": endpoint for kind, endpoint in PLACE_LIST.items()},
     "orderList.status": QUERY_LIST,

@@ -29,7 +29,7 @@ def placing(kind: ListKind) -> Handler:
         desk.limiter.check_orders(account_id, call.now_ms, UNFILLED[kind])
         placement = desk.exchange.place_list(account_id, request, call.now_ms)
         desk.limiter.add_orders(account_id, UNFILLED[kind], call.now_ms)
-        return list_placed(placement, shape)
+        return list_placed(placement, shape, desk.exchange.records.prevented_of(account_id, request.symbol))
 
     return place
 

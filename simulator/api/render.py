@@ -10,6 +10,7 @@ from simulator.engine.contracts import (
     ListPlacement,
     Order,
     OrderList,
+    PreventedMatch,
     Side,
     Trade,
 )
@@ -18,6 +19,8 @@ from simulator.market.candles import Candle, interval_close_ms
 from simulator.market.tape import Tick
 
 NO_MONEY = "0.00000000"
+NO_TRADE_GROUP = -1
+"""Accounts here belong to no trade group."""
 
 
 def order_ack(order: Order) -> dict[str, Any]:
@@ -42,19 +45,58 @@ def order_result(order: Order) -> dict[str, Any]:
     return _with_expiry(result, order)
 
 
-def order_full(order: Order, trades: list[Trade]) -> dict[str, Any]:
-    """newOrderRespType FULL: RESULT with the fills."""
-    return order_result(order) | {
-        "fills": [
-            {
-                "price": money_text(trade.price),
-                "qty": money_text(trade.quantity),
-                "commission": money_text(trade.commission),
-                "commissionAsset": trade.commission_asset,
-                "tradeId": trade.trade_id,
-            }
-            for trade in trades
-        ]
+def order_full(order: Order, trades: list[Trade], prevented: list[PreventedMatch]) -> dict[str, Any]:
+    """newOrderRespType FULL: RESULT with the fills, and with the matches that were prevented, if there were any."""
+    shown = {"preventedMatches": [_prevented_of_taker(match) for match in prevented]} if prevented else {}
+    return (
+        order_result(order)
+        | shown
+        | {
+            "fills": [
+                {
+                    "price": money_text(trade.price),
+                    "qty": money_text(trade.quantity),
+                    "commission": money_text(trade.commission),
+                    "commissionAsset": trade.commission_asset,
+                    "tradeId": trade.trade_id,
+                }
+                for trade in trades
+            ]
+        }
+    )
+
+
+def _prevented_of_taker(match: PreventedMatch) -> dict[str, Any]:
+    return {
+        "preventedMatchId": match.match_id,
+        "makerSymbol": match.symbol,
+        "makerOrderId": match.maker_order_id,
+        "price": money_text(match.price),
+        **_prevented_quantities(match),
+    }
+
+
+def _prevented_quantities(match: PreventedMatch) -> dict[str, str]:
+    named = (
+        ("takerPreventedQuantity", match.taker_quantity),
+        ("makerPreventedQuantity", match.maker_quantity),
+    )
+    return {name: money_text(quantity) for name, quantity in named if quantity is not None}
+
+
+def prevented_match(match: PreventedMatch) -> dict[str, Any]:
+    """GET myPreventedMatches."""
+    return {
+        "symbol": match.symbol,
+        "preventedMatchId": match.match_id,
+        "takerOrderId": match.taker_order_id,
+        "makerSymbol": match.symbol,
+        "makerOrderId": match.maker_order_id,
+        "tradeGroupId": NO_TRADE_GROUP,
+        "selfTradePreventionMode": match.mode,
+        "price": money_text(match.price),
+        **_prevented_quantities(match),
+        "transactTime": match.time_ms,
     }
 
 
@@ -144,7 +186,7 @@ def list_json(order_list: OrderList, legs: list[Order]) -> dict[str, Any]:
     }
 
 
-def list_placed(placement: ListPlacement, shape: str) -> dict[str, Any]:
+def list_placed(placement: ListPlacement, shape: str, prevented: list[PreventedMatch]) -> dict[str, Any]:
     """POST orderList/…: the list with a report of each leg, in the shape that newOrderRespType names."""
     reports = []
     for order in placement.orders:
@@ -154,7 +196,8 @@ def list_placed(placement: ListPlacement, shape: str) -> dict[str, Any]:
             reports.append(order_result(order))
         else:
             own = [trade for trade in placement.trades if trade.order_id == order.order_id]
-            reports.append(order_full(order, own))
+            met = [match for match in prevented if match.taker_order_id == order.order_id]
+            reports.append(order_full(order, own, met))
     return list_json(placement.order_list, placement.orders) | {"orderReports": reports}
 
 

@@ -19,6 +19,7 @@ from simulator.api.render import (
     order_full,
     order_query,
     order_result,
+    prevented_match,
 )
 from simulator.engine.contracts import (
     Order,
@@ -46,6 +47,12 @@ MY_TRADES_COMBINATIONS: tuple[set[str], ...] = (
     {"startTime", "endTime"},
     {"orderId", "fromId"},
 )
+PREVENTED_COMBINATIONS: tuple[set[str], ...] = (
+    {"preventedMatchId"},
+    {"orderId"},
+    {"orderId", "fromPreventedMatchId"},
+    {"orderId", "fromPreventedMatchId", "limit"},
+)
 
 
 def place_order(desk: Desk, call: Call) -> dict[str, Any]:
@@ -60,7 +67,10 @@ def place_order(desk: Desk, call: Call) -> dict[str, Any]:
     placement = desk.exchange.place(call.account.account_id, request, call.now_ms)
     desk.limiter.add_orders(call.account.account_id, 1, call.now_ms)
     if shape == "FULL":
-        return order_full(placement.order, placement.trades)
+        order = placement.order
+        matches = desk.exchange.records.prevented_of(order.account_id, order.symbol)
+        met = [match for match in matches if match.taker_order_id == order.order_id]
+        return order_full(order, placement.trades, met)
     return order_result(placement.order) if shape == "RESULT" else order_ack(placement.order)
 
 
@@ -166,6 +176,25 @@ def my_trades(desk: Desk, call: Call) -> list[dict[str, Any]]:
         and (end is None or trade.time_ms <= end)
     ]
     return [my_trade(trade) for trade in page(trades, params, {"fromId", "orderId", "startTime"})]
+
+
+def my_prevented_matches(desk: Desk, call: Call) -> list[dict[str, Any]]:
+    """GET myPreventedMatches by preventedMatchId or orderId; other combinations of parameters are -1128."""
+    params = call.params
+    symbol = desk.instrument(params.required("symbol")).symbol
+    used = params.names() & {"preventedMatchId", "orderId", "fromPreventedMatchId", "limit"}
+    if used not in PREVENTED_COMBINATIONS:
+        raise ExchangeError(-1128, "Combination of optional parameters invalid.")
+    match_id, order_id = params.integer("preventedMatchId"), params.integer("orderId")
+    from_id = params.integer("fromPreventedMatchId", 0) or 0
+    matches = [
+        match
+        for match in desk.exchange.records.prevented_of(call.account.account_id, symbol)
+        if match_id in (None, match.match_id)
+        and order_id in (None, match.taker_order_id, match.maker_order_id)
+        and match.match_id >= from_id
+    ]
+    return [prevented_match(match) for match in matches[: params.limit(LIST_DEFAULT, LIST_MAX)]]
 
 
 def account(desk: Desk, call: Call) -> dict[str, Any]:

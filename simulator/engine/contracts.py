@@ -72,6 +72,8 @@ class SelfTradePrevention(StrEnum):
     EXPIRE_MAKER = "EXPIRE_MAKER"
     EXPIRE_BOTH = "EXPIRE_BOTH"
     DECREMENT = "DECREMENT"
+    TRANSFER = "TRANSFER"
+    """Like DECREMENT here: what it adds only concerns accounts of one trade group, and there are none."""
 
 
 class Execution(StrEnum):
@@ -255,6 +257,23 @@ class Trade:
     list_id: int = -1
 
 
+@dataclass(slots=True, frozen=True)
+class PreventedMatch:
+    """Two orders of one account that would have traded. `taker_quantity` and `maker_quantity` are what the
+    mode took from them, None where it left an order alone."""
+
+    symbol: str
+    match_id: int
+    account_id: int
+    taker_order_id: int
+    maker_order_id: int
+    mode: SelfTradePrevention
+    price: Decimal
+    taker_quantity: Decimal | None
+    maker_quantity: Decimal | None
+    time_ms: int
+
+
 class KeyType(StrEnum):
     HMAC = "HMAC"
     RSA = "RSA"
@@ -287,7 +306,8 @@ class Account:
 
 @dataclass(slots=True, frozen=True)
 class OrderEvent:
-    """An executionReport: a copy of the order as it was at that instant, and the fill if it was one."""
+    """An executionReport: a copy of the order as it was at that instant, and the fill, or the prevented match,
+    if it was one."""
 
     account_id: int
     execution: Execution
@@ -296,6 +316,7 @@ class OrderEvent:
     time_ms: int
     trade: Trade | None = None
     cancel_client_order_id: str = ""
+    prevented: PreventedMatch | None = None
 
 
 @dataclass(slots=True, frozen=True)

@@ -18,7 +18,7 @@ from simulator.engine.contracts import (
 )
 from simulator.engine.instruments import TRADING, Instrument
 from simulator.engine.ledger import House
-from simulator.engine.matching import Plan, Taker, limit_plan, plan_match
+from simulator.engine.matching import Plan, Step, Taker, limit_plan, plan_match
 from simulator.engine.settlement import Settlement
 from simulator.engine.triggers import Waiting
 from simulator.faults import FaultBook, FaultKind
@@ -96,7 +96,7 @@ class Floor:
 
     def _cut_short(self, order: Order, plan: Plan, now_ms: int) -> None:
         """The fault partial_fill: the plan ends early, and the rest is left alone for a while."""
-        if plan.fills:
+        if plan.quantity:
             part = self._stall(order, now_ms)
             if part is not None:
                 limit_plan(plan, part)
@@ -121,41 +121,47 @@ class Floor:
 
     def _carry_out(self, order: Order, plan: Plan, now_ms: int) -> list[Trade]:
         book, settlement = self._books[order.symbol], self._settlement
-        for maker in plan.expired_makers:
-            book.remove(maker)
-            settlement.terminate(maker, OrderStatus.EXPIRED_IN_MATCH, Execution.TRADE_PREVENTION, now_ms)
         trades = []
-        for fill in plan.fills:
-            trade_id = settlement.records.next_id(f"trade:{order.symbol}")
-            price = fill.maker.price
-            if isinstance(fill.maker, Level):
-                settlement.swap(order, House.MARKET, price, fill.quantity)
-                book.liquidity.take(order.side.opposite, fill.maker, fill.quantity)
+        for step in plan.steps:
+            maker = step.maker
+            if isinstance(maker, Level):
+                trade_id = settlement.records.next_id(f"trade:{order.symbol}")
+                settlement.swap(order, House.MARKET, maker.price, step.quantity)
+                book.liquidity.take(order.side.opposite, maker, step.quantity)
             else:
-                self.seize(fill.maker, now_ms)
-                settlement.swap(order, fill.maker.account_id, price, fill.quantity)
-                settlement.book_fill(fill.maker, price, fill.quantity, trade_id, True, now_ms)
-                book.after_fill(fill.maker, fill.quantity)
-            trades.append(settlement.book_fill(order, price, fill.quantity, trade_id, False, now_ms))
-        for cut in plan.decrements:
-            assert isinstance(cut.maker, Order)
-            match_id = settlement.records.next_id(f"prevented:{order.symbol}")
-            self.seize(cut.maker, now_ms)
-            settlement.prevent(cut.maker, cut.quantity, match_id, now_ms)
-            book.after_fill(cut.maker, cut.quantity)
-            settlement.prevent(order, cut.quantity, match_id, now_ms)
+                if step.prevention is not None:
+                    self._prevent(order, maker, step, now_ms)
+                    continue
+                self.seize(maker, now_ms)
+                trade_id = settlement.records.next_id(f"trade:{order.symbol}")
+                settlement.swap(order, maker.account_id, maker.price, step.quantity)
+                settlement.book_fill(maker, maker.price, step.quantity, trade_id, True, now_ms)
+                book.after_fill(maker, step.quantity)
+            trades.append(settlement.book_fill(order, maker.price, step.quantity, trade_id, False, now_ms))
         if plan.touches_book:
             self.note_book_change(order.symbol)
         return trades
+
+    def _prevent(self, order: Order, maker: Order, step: Step, now_ms: int) -> None:
+        """A match with the account's own order does not happen; the maker hears of it first."""
+        assert step.prevention is not None
+        settlement = self._settlement
+        match = settlement.note_prevented(
+            order, maker, step.prevention, step.taker_loses, step.maker_loses, now_ms
+        )
+        if step.maker_loses:
+            self.seize(maker, now_ms)
+            settlement.prevent(maker, step.maker_loses, match)
+            self._books[order.symbol].after_fill(maker, step.maker_loses)
+        if step.taker_loses:
+            settlement.prevent(order, step.taker_loses, match)
 
     def _settle_rest(self, order: Order, plan: Plan, now_ms: int) -> None:
         """Decide on what is left after matching: nothing, rest on the book, or expire."""
         if not order.is_open:
             return
         settlement = self._settlement
-        if plan.taker_expires:
-            settlement.terminate(order, OrderStatus.EXPIRED_IN_MATCH, Execution.TRADE_PREVENTION, now_ms)
-        elif not order.type.has_price:
+        if not order.type.has_price:
             reason = ExpiryReason.INSUFFICIENT_LIQUIDITY
             settlement.terminate(order, OrderStatus.EXPIRED, Execution.EXPIRED, now_ms, reason)
         elif order.time_in_force is TimeInForce.IOC:

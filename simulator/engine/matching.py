@@ -45,20 +45,23 @@ class Taker:
 
 
 @dataclass(slots=True)
-class PlannedFill:
+class Step:
+    """A fill of `quantity`, or, where `prevention` is set, a match with the taker's own account that it prevents:
+    what it takes from both sides (0: nothing)."""
+
     maker: Order | Level
     quantity: Decimal
+    prevention: SelfTradePrevention | None = None
+    taker_loses: Decimal = ZERO
+    maker_loses: Decimal = ZERO
 
 
 @dataclass(slots=True)
 class Plan:
-    """Fills in order, own resting orders that self-trade prevention expires or cuts, whether it stops the
-    taker, and whether nothing reachable was left on the book."""
+    """What happens, in order, and whether nothing reachable was left on the book. `quantity` and `quote` are
+    of the fills, `prevented` is what the taker loses to self-trade prevention."""
 
-    fills: list[PlannedFill] = field(default_factory=list)
-    expired_makers: list[Order] = field(default_factory=list)
-    decrements: list[PlannedFill] = field(default_factory=list)
-    taker_expires: bool = False
+    steps: list[Step] = field(default_factory=list)
     ran_out: bool = False
     quantity: Decimal = ZERO
     quote: Decimal = ZERO
@@ -66,45 +69,64 @@ class Plan:
 
     @property
     def touches_book(self) -> bool:
-        return bool(self.fills or self.expired_makers or self.decrements or self.taker_expires)
+        return bool(self.steps)
 
 
 def plan_match(taker: Taker, instrument: Instrument, book: Book) -> Plan:
-    """The fills that `taker` gets at once, best price first and oldest first within a price."""
+    """What `taker` meets at once, best price first and oldest first within a price."""
     plan = Plan()
+    expired: set[int] = set()
     for maker, available in _reachable(taker, book):
-        own = isinstance(maker, Order) and maker.account_id == taker.account_id
-        if own and taker.self_trade_prevention is not SelfTradePrevention.DECREMENT:
-            assert isinstance(maker, Order)
-            if _prevent_self_trade(taker, maker, plan):
-                return plan
-            continue
-        wanted = min(available, _unfilled(taker, plan, maker.price, instrument))
-        if wanted and own:
-            plan.decrements.append(PlannedFill(maker, wanted))
-            plan.prevented += wanted
-        elif wanted:
-            plan.fills.append(PlannedFill(maker, wanted))
-            plan.quantity += wanted
-            plan.quote += amount(maker.price, wanted)
-        if wanted < available or plan.quantity + plan.prevented == taker.quantity:
+        unfilled = _unfilled(taker, plan, maker.price, instrument)
+        if not unfilled:
+            return plan
+        if isinstance(maker, Order) and maker.account_id == taker.account_id:
+            # An expired iceberg comes again with its hidden slices.
+            if maker.order_id in expired:
+                continue
+            step = _prevented(taker, maker, min(available, unfilled), unfilled)
+            if step.prevention is SelfTradePrevention.EXPIRE_MAKER:
+                expired.add(maker.order_id)
+            plan.prevented += step.taker_loses
+        else:
+            step = Step(maker, min(available, unfilled))
+            plan.quantity += step.quantity
+            plan.quote += amount(maker.price, step.quantity)
+        plan.steps.append(step)
+        if step.quantity + step.taker_loses == unfilled:
             return plan
     plan.ran_out = True
     return plan
 
 
+def _prevented(taker: Taker, maker: Order, quantity: Decimal, unfilled: Decimal) -> Step:
+    """A match of an account with itself, as the taker's mode has it (binance.md §8)."""
+    match mode := taker.self_trade_prevention:
+        case SelfTradePrevention.EXPIRE_MAKER:
+            losses = (ZERO, maker.remaining)
+        case SelfTradePrevention.EXPIRE_TAKER:
+            losses = (unfilled, ZERO)
+        case SelfTradePrevention.EXPIRE_BOTH:
+            losses = (unfilled, maker.remaining)
+        case _:
+            losses = (quantity, quantity)
+    return Step(maker, ZERO, mode, *losses)
+
+
 def limit_plan(plan: Plan, quantity: Decimal) -> None:
-    """Keep only the first fills of the plan, up to `quantity` in all."""
-    kept: list[PlannedFill] = []
+    """Keep only the first steps of the plan, up to fills of `quantity` in all."""
+    kept: list[Step] = []
     left = quantity
-    for fill in plan.fills:
-        part = min(left, fill.quantity)
-        if part:
-            kept.append(PlannedFill(fill.maker, part))
-            left -= part
-    plan.fills = kept
-    plan.quantity = sum((fill.quantity for fill in kept), ZERO)
-    plan.quote = sum((amount(fill.maker.price, fill.quantity) for fill in kept), ZERO)
+    for step in plan.steps:
+        if not left:
+            break
+        if step.prevention is None:
+            step = Step(step.maker, min(left, step.quantity))
+            left -= step.quantity
+        kept.append(step)
+    plan.steps = kept
+    plan.quantity = quantity - left
+    plan.quote = sum((amount(step.maker.price, step.quantity) for step in kept), ZERO)
 
 
 def _unfilled(taker: Taker, plan: Plan, price: Decimal, instrument: Instrument) -> Decimal:
@@ -122,14 +144,3 @@ def _reachable(taker: Taker, book: Book) -> Iterator[tuple[Order | Level, Decima
             if too_dear:
                 return
         yield maker, available
-
-
-def _prevent_self_trade(taker: Taker, maker: Order, plan: Plan) -> bool:
-    """Note what happens to both sides; True when the taker stops here."""
-    mode = taker.self_trade_prevention
-    if mode is not SelfTradePrevention.EXPIRE_TAKER and maker not in plan.expired_makers:
-        plan.expired_makers.append(maker)
-    if mode is SelfTradePrevention.EXPIRE_MAKER:
-        return False
-    plan.taker_expires = True
-    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from simulator.engine.contracts import Order, OrderList, Trade
+from simulator.engine.contracts import Order, OrderList, PreventedMatch, Trade
 
 
 class Records:
@@ -19,6 +19,7 @@ class Records:
         self._open: dict[int, dict[tuple[str, int], Order]] = defaultdict(dict)
         self._open_client_ids: dict[tuple[int, str], Order] = {}
         self._trades: dict[tuple[int, str], list[Trade]] = defaultdict(list)
+        self._prevented: dict[tuple[int, str], list[PreventedMatch]] = defaultdict(list)
         self.lists: dict[int, OrderList] = {}
         self._open_lists: dict[int, dict[int, OrderList]] = defaultdict(dict)
 
@@ -27,7 +28,7 @@ class Records:
         accounts = self.counters["account"]
         for index in (
             self.counters, self._orders, self._by_client_id, self._by_account, self._open,
-            self._open_client_ids, self._trades, self.lists, self._open_lists,
+            self._open_client_ids, self._trades, self._prevented, self.lists, self._open_lists,
         ):  # fmt: skip
             index.clear()
         self.counters["account"] = accounts
@@ -76,6 +77,13 @@ class Records:
 
     def add_trade(self, trade: Trade) -> None:
         self._trades[(trade.account_id, trade.symbol)].append(trade)
+
+    def add_prevented(self, match: PreventedMatch) -> None:
+        self._prevented[(match.account_id, match.symbol)].append(match)
+
+    def prevented_of(self, account_id: int, symbol: str) -> list[PreventedMatch]:
+        """Every prevented match of an account on a symbol, ascending by id."""
+        return self._prevented[(account_id, symbol)]
 
     def by_id(self, account_id: int, symbol: str, order_id: int) -> Order | None:
         order = self._orders[symbol].get(order_id)

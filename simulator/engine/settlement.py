@@ -20,6 +20,8 @@ from simulator.engine.contracts import (
     OrderStatus,
     OrderType,
     PositionEvent,
+    PreventedMatch,
+    SelfTradePrevention,
     Side,
     Trade,
 )
@@ -43,6 +45,7 @@ class Changes:
     balances: set[tuple[int, str]] = field(default_factory=set)
     orders: dict[tuple[str, int], Order] = field(default_factory=dict)
     trades: list[Trade] = field(default_factory=list)
+    prevented: list[PreventedMatch] = field(default_factory=list)
     lists: dict[int, OrderList] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -219,17 +222,35 @@ class Settlement:
         self.ledger.unlock(order.account_id, order.locked_asset, order.locked - needed)
         order.locked = needed
 
-    def prevent(self, order: Order, quantity: Decimal, match_id: int, now_ms: int) -> None:
-        """Cut an order by what it would have traded with its own account (STP DECREMENT)."""
+    def note_prevented(
+        self,
+        taker: Order,
+        maker: Order,
+        mode: SelfTradePrevention,
+        taker_loses: Decimal,
+        maker_loses: Decimal,
+        now_ms: int,
+    ) -> PreventedMatch:
+        """Record that two orders of an account did not trade (GET myPreventedMatches)."""
+        match = PreventedMatch(
+            taker.symbol, self.records.next_id(f"prevented:{taker.symbol}"), taker.account_id, taker.order_id,
+            maker.order_id, mode, maker.price, taker_loses or None, maker_loses or None, now_ms,
+        )  # fmt: skip
+        self.records.add_prevented(match)
+        self.changes.prevented.append(match)
+        return match
+
+    def prevent(self, order: Order, quantity: Decimal, match: PreventedMatch) -> None:
+        """Take from an order what it would have traded with its own account; it ends when that was all."""
         order.prevented += quantity
-        order.prevented_match_id = match_id
-        order.updated_ms = now_ms
+        order.prevented_match_id = match.match_id
+        order.updated_ms = match.time_ms
         if not order.remaining:
-            self.terminate(order, OrderStatus.EXPIRED_IN_MATCH, Execution.TRADE_PREVENTION, now_ms)
-            return
-        if order.side is Side.SELL or order.type.has_price:
+            order.status = OrderStatus.EXPIRED_IN_MATCH
+            self._release(order)
+        elif order.side is Side.SELL or order.type.has_price:
             self.trim(order)
-        self.tell(order, Execution.TRADE_PREVENTION, now_ms)
+        self.tell(order, Execution.TRADE_PREVENTION, match.time_ms, prevented=match)
 
     def pass_lock(self, giver: Order, taker: Order) -> None:
         """The legs of a pair lock once: the one that goes on takes what the other one held."""
@@ -266,6 +287,7 @@ class Settlement:
         now_ms: int,
         trade: Trade | None = None,
         cancel_client_order_id: str = "",
+        prevented: PreventedMatch | None = None,
     ) -> None:
         """Note that an order has changed and report it to its owner."""
         self.note(order)
@@ -280,6 +302,7 @@ class Settlement:
                 now_ms,
                 trade,
                 cancel_client_order_id,
+                prevented,
             )
         )
 
