@@ -87,6 +87,12 @@ class FaultKind(StrEnum):
 MARKET_MESSAGES = frozenset(
     {FaultKind.MUTE_MARKET, FaultKind.DUPLICATE_MARKET, FaultKind.TRUNCATE_MARKET}
 )  # fmt: skip
+USER_EVENTS = frozenset(
+    {
+        FaultKind.MUTE_USER_EVENTS, FaultKind.DELAY_USER_EVENTS, FaultKind.REORDER_USER_EVENTS,
+        FaultKind.DUPLICATE_USER_EVENTS,
+    }
+)  # fmt: skip
 AT_ONCE = frozenset(
     {
         FaultKind.CLOSE_WS, FaultKind.HALF_OPEN, FaultKind.SERVER_SHUTDOWN, FaultKind.DOWN,
@@ -236,7 +242,7 @@ class FaultBook:
 
     def any_armed(self, kinds: frozenset[FaultKind]) -> bool:
         """Whether it is worth asking at all."""
-        return any(self._armed.get(kind) for kind in kinds)
+        return bool(self._armed) and any(self._armed.get(kind) for kind in kinds)
 
     def armed(self, kind: FaultKind, method: str, path: str, symbol: str = "") -> Fault | None:
         """Like take(), without drawing or counting."""
@@ -311,6 +317,8 @@ class EventPipe(Generic[Item]):
 
     def push(self, key: Hashable, name: str, symbol: str, item: Item, now_ms: int) -> list[Item]:
         """What is to be sent now, in order; `name` is the event's type."""
+        if not self._held and not self._faults.any_armed(USER_EVENTS):
+            return [item]
 
         def take(kind: FaultKind) -> Fault | None:
             return self._faults.take(kind, "WS", name, now_ms, None, symbol)

@@ -71,6 +71,7 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
+        self._counters: dict[str, int] = {}
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, isolation_level=None, timeout=1.0)
@@ -151,7 +152,9 @@ class Store:
     def _save_changes(self, exchange: Exchange, changes: Changes) -> None:
         accounts = exchange.ledger.accounts
         self._db.executemany(
-            "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?)",
+            # Not REPLACE: that would write the index of the keys anew at every command.
+            "INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account_id) DO UPDATE SET "
+            "updated_ms = excluded.updated_ms, pays_in_bnb = excluded.pays_in_bnb",
             [
                 (a.account_id, a.api_key, a.secret_key, a.created_ms, a.updated_ms, a.key_type, a.pays_in_bnb)
                 for a in (accounts[account_id] for account_id in changes.accounts)
@@ -177,12 +180,15 @@ class Store:
             "INSERT INTO prevented_matches VALUES (?, ?, ?)",
             [(match.symbol, match.match_id, msgspec.json.encode(match)) for match in changes.prevented],
         )
+        counters = exchange.records.counters
         self._db.executemany(
-            "INSERT OR REPLACE INTO counters VALUES (?, ?)", list(exchange.records.counters.items())
+            "INSERT OR REPLACE INTO counters VALUES (?, ?)", counters.items() - self._counters.items()
         )
+        self._counters = dict(counters)
 
     def wipe(self) -> None:
         """Forget every order, list, trade, balance and counter; the accounts with their keys stay."""
+        self._counters = {}
         with self._transaction():
             for table in ("balances", "orders", "order_lists", "trades", "prevented_matches", "counters"):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names

@@ -38,31 +38,19 @@ class Liquidity:
         self._seed = seed
         self._tick = int(instrument.tick_size * UNITS_PER_ONE)
         self._step = int(instrument.step_size * UNITS_PER_ONE)
-        self._quote: tuple[int, int] | None = None
-        self._state = 0
+        self._last_tick: Tick | None = None
         self._levels: dict[Side, list[Level]] | None = {Side.BUY: [], Side.SELL: []}
 
     def requote(self, tick: Tick) -> None:
-        """New best prices around a tick: a seller's trade leaves the bid there, a buyer's the ask."""
-        self._state = stable_hash(self._seed, self._symbol, tick.time_ms)
-        # Spreads of 1 tick to about 0.1 basis points for fine ticks.
-        widest = max(2, tick.price // self._tick // 100_000)
-        spread = (1 + self._state % widest) * self._tick
-        if tick.buyer_is_maker or tick.price <= spread:
-            self._quote = (tick.price, tick.price + spread)
-        else:
-            self._quote = (tick.price - spread, tick.price)
+        """New best prices around a tick."""
+        self._last_tick = tick
         self._levels = None
 
     def levels(self, side: Side) -> list[Level]:
         """Best first. BUY are bids, SELL are asks. Empty before the first tick and when used up."""
         if self._levels is None:
-            assert self._quote is not None
-            bid, ask = self._quote
-            self._levels = {
-                Side.BUY: self._make_levels(bid, -1),
-                Side.SELL: self._make_levels(ask, 1),
-            }
+            assert self._last_tick is not None
+            self._levels = self._levels_around(self._last_tick)
         return self._levels[side]
 
     def take(self, side: Side, level: Level, quantity: Decimal) -> None:
@@ -74,10 +62,23 @@ class Liquidity:
         """Nobody bids or asks until the next tick."""
         self._levels = {Side.BUY: [], Side.SELL: []}
 
-    def _make_levels(self, best: int, direction: int) -> list[Level]:
+    def _levels_around(self, tick: Tick) -> dict[Side, list[Level]]:
+        """A seller's trade leaves the bid at its price, a buyer's the ask."""
+        state = stable_hash(self._seed, self._symbol, tick.time_ms)
+        # Spreads of 1 tick to about 0.1 basis points for fine ticks.
+        widest = max(2, tick.price // self._tick // 100_000)
+        spread = (1 + state % widest) * self._tick
+        bid, ask = tick.price - spread, tick.price
+        if tick.buyer_is_maker or tick.price <= spread:
+            bid, ask = tick.price, tick.price + spread
+        return {
+            Side.BUY: self._make_levels(bid, -1, state * 2),
+            Side.SELL: self._make_levels(ask, 1, state * 2 + 1),
+        }
+
+    def _make_levels(self, best: int, direction: int, state: int) -> list[Level]:
         levels = []
         price = best
-        state = self._state * 2 + (direction > 0)
         gap_max = max(1, best // self._tick // 50_000)
         for depth in range(LIQUIDITY_LEVELS):
             if price <= 0:

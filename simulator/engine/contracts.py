@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from enum import StrEnum
+from operator import attrgetter
 
 from simulator.decimals import ZERO
 
@@ -199,6 +200,10 @@ class Order:
     strategy_id: int | None = None
     strategy_type: int | None = None
 
+    def __copy__(self) -> Order:
+        # Every event holds a copy; what `copy` does by itself takes five times as long.
+        return Order(*_values_of(self))
+
     @property
     def remaining(self) -> Decimal:
         return self.quantity - self.executed - self.prevented
@@ -216,6 +221,9 @@ class Order:
     def triggers_above(self) -> bool:
         """A stop that waits for the price to rise: STOP_LOSS BUY and TAKE_PROFIT SELL (binance.md §2.4)."""
         return (self.side is Side.BUY) != self.type.is_take_profit
+
+
+_values_of = attrgetter(*(each.name for each in fields(Order)))
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import replace
 from decimal import Decimal
+from heapq import heapify, heappop, heapreplace
 from typing import Any
 
 from simulator.decimals import ZERO, from_units
@@ -252,14 +253,19 @@ class Exchange:
     def advance(self, market_ms: int, now_ms: int, steps_max: int) -> list[Tick | CandleClosed]:
         """Let the market run up to `market_ms`, at most `steps_max` steps; fills of resting orders happen here."""
         done: list[Tick | CandleClosed] = []
-        while len(done) < steps_max:
-            due = [(tape.next_ms, symbol) for symbol, tape in self.tapes.items() if tape.next_ms is not None]
-            if not due or min(due)[0] > market_ms:
-                break
-            step = self.tapes[min(due)[1]].step()
+        due = [(tape.next_ms, symbol) for symbol, tape in self.tapes.items() if tape.next_ms is not None]
+        heapify(due)
+        while due and due[0][0] <= market_ms and len(done) < steps_max:
+            symbol = due[0][1]
+            tape = self.tapes[symbol]
+            step = tape.step()
             if isinstance(step, Tick):
                 self.apply_tick(step, now_ms)
             done.append(step)
+            if (next_ms := tape.next_ms) is None:
+                heappop(due)
+            else:
+                heapreplace(due, (next_ms, symbol))
         return done
 
     def apply_tick(self, tick: Tick, now_ms: int) -> None:

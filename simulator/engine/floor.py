@@ -190,6 +190,8 @@ class Floor:
         if len(book):
             self._fill_reached(book, tick, price, now_ms)
         waiting = self.waiting[tick.symbol]
+        if not len(waiting):
+            return
         for order in waiting.follow(price, now_ms):
             self._settlement.note(order)
         for order in waiting.triggered_by(price):

@@ -318,6 +318,8 @@ class Settlement:
 
     def finish(self, now_ms: int) -> None:
         """End of a command: the books must add up; each touched account hears its new balances once."""
+        if not self.ledger.touched:
+            return
         self.ledger.check_touched()
         touched: dict[int, set[str]] = {}
         for party, asset in self.ledger.touched:

@@ -22,6 +22,8 @@ PATH = "/ws-api/v3"
 REQUEST_ID = re.compile(r"^[a-zA-Z0-9-_]{1,36}$")
 CONNECT_WEIGHT = 2
 SUBSCRIBE_WEIGHT = 2
+DECODER = json.JSONDecoder(parse_float=str)
+"""Numbers stay as they were written: they are part of what is signed."""
 
 
 class WsApi:
@@ -161,8 +163,7 @@ class WsApi:
 def _parse(text: str) -> dict[str, Any] | ExchangeError:
     """The request with `id`, `method` and `params`, or what is wrong with the frame."""
     try:
-        # Numbers stay as they were written: they are part of what is signed.
-        frame = json.loads(text, parse_float=str)
+        frame = DECODER.decode(text)
     except ValueError:
         return ExchangeError(-1135, "Invalid JSON Request")
     if not isinstance(frame, dict):
