@@ -240,9 +240,14 @@ class FaultBook:
         drop = after is None and take(FaultKind.DROP_ANSWER, None) is not None
         return Mishaps(delay_before, None, delay_after + waits(after), after, drop)
 
+    @property
+    def has_been_armed(self) -> bool:
+        """Whether there ever was a fault since they were all disarmed."""
+        return bool(self._armed)
+
     def any_armed(self, kinds: frozenset[FaultKind]) -> bool:
         """Whether it is worth asking at all."""
-        return bool(self._armed) and any(self._armed.get(kind) for kind in kinds)
+        return self.has_been_armed and any(self._armed.get(kind) for kind in kinds)
 
     def armed(self, kind: FaultKind, method: str, path: str, symbol: str = "") -> Fault | None:
         """Like take(), without drawing or counting."""

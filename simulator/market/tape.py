@@ -69,6 +69,7 @@ class SymbolTape:
         self.first_ms = first.open_ms
         self.last_ms = first.open_ms
         self.candles_played = 0
+        self._average = ((0, 0, 0), 0)
         self._trade_id = PUBLIC_TRADE_ID_BASE + first.open_ms // MINUTE_MS * TICKS_PER_CANDLE
         self._load(first)
 
@@ -152,11 +153,14 @@ class SymbolTape:
 
     def average_price(self, minutes: int) -> int:
         """Volume-weighted price of the last minutes; the last price when nothing was traded."""
-        recent = list(self.minutes(self.last_ms - minutes * MINUTE_MS, self.last_ms))
-        volume = sum(candle.volume for candle in recent)
-        if not volume:
-            return self.last_price
-        return sum(candle.quote_volume for candle in recent) * 10**8 // volume
+        # Every order asks for it, and it changes with a step of the tape only.
+        asked = (minutes, self.last_ms, self._position)
+        if self._average[0] != asked:
+            recent = list(self.minutes(self.last_ms - minutes * MINUTE_MS, self.last_ms))
+            volume = sum(candle.volume for candle in recent)
+            quote_volume = sum(candle.quote_volume for candle in recent)
+            self._average = (asked, quote_volume * 10**8 // volume if volume else self.last_price)
+        return self._average[1]
 
     def day_statistics(self) -> DayStatistics:
         recent = list(self.minutes(self.last_ms - DAY_MS + 1, self.last_ms))

@@ -14,7 +14,7 @@ from simulator.api.endpoints import GONE, REST, REST_PREFIX, Endpoint
 from simulator.api.params import Params
 from simulator.api.security import account_of_key, check_signed, rest_payload
 from simulator.engine.errors import ExchangeError
-from simulator.faults import Fault
+from simulator.faults import NO_MISHAPS, Fault
 from simulator.server.venue import Venue
 
 
@@ -43,9 +43,11 @@ class RestApi:
     async def _answer(self, request: web.Request, endpoint: Endpoint, body: str) -> web.StreamResponse:
         # The raw path keeps the percent-encoding that the client signed.
         query = request.raw_path.partition("?")[2]
-        symbol = dict(parse_qsl(f"{body}&{query}")).get("symbol", "")
-        now_ms = self._venue.now_ms()
-        mishaps = self._venue.desk.faults.mishaps(request.method, request.path, symbol, now_ms)
+        faults, now_ms = self._venue.desk.faults, self._venue.now_ms()
+        mishaps = NO_MISHAPS
+        if faults.has_been_armed:
+            symbol = dict(parse_qsl(f"{body}&{query}")).get("symbol", "")
+            mishaps = faults.mishaps(request.method, request.path, symbol, now_ms)
         if mishaps.delay_before_ms:
             await asyncio.sleep(mishaps.delay_before_ms / 1000)
         if mishaps.answer_before is not None:
