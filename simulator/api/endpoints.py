@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from simulator.api import order_lists, public, replace, trading
-from simulator.api.desk import Handler
+from simulator.api import parameter_names as names
+from simulator.api.desk import Call, Handler
 from simulator.api.params import Params
 from simulator.engine.contracts import ListKind
 
@@ -20,60 +22,88 @@ def _by_symbol(one: int, all_: int) -> Callable[[Params], int]:
     return lambda params: one if params.has("symbol") else all_
 
 
+def _day_weight(params: Params) -> int:
+    """A list of symbols costs by its length; nothing named is everything."""
+    if params.has("symbol"):
+        return 2
+    named = params.raw("symbols").count(",") + 1 if params.has("symbols") else 101
+    return 2 if named <= 20 else 40 if named <= 100 else 80
+
+
 def _by_order(with_order: int, without: int) -> Callable[[Params], int]:
     return lambda params: with_order if params.has("orderId") else without
 
 
+@cache
+def _known(reads: frozenset[str], signed: bool, over_ws: bool) -> frozenset[str]:
+    signature = names.SIGNATURE | {"apiKey"} if over_ws else names.SIGNATURE
+    return reads | (signature if signed else names.NONE) | (names.WS_ALWAYS if over_ws else names.NONE)
+
+
 @dataclass(slots=True, frozen=True)
 class Endpoint:
-    """`free_on_success`: order requests cost weight only when they fail (since 2026-04-02)."""
+    """`reads` are the parameters that it knows beside those of the signature. `free_on_success`: order requests
+    cost weight only when they fail (since 2026-04-02)."""
 
     handler: Handler
     weight: int | Callable[[Params], int]
+    reads: frozenset[str]
     signed: bool = False
     free_on_success: bool = False
 
     def cost(self, params: Params) -> int:
         return self.weight if isinstance(self.weight, int) else self.weight(params)
 
+    def check_names(self, call: Call) -> None:
+        """-1101 or -1104 when something was sent that this endpoint does not read."""
+        call.params.check_known(_known(self.reads, self.signed, call.method == "WS"))
 
-PING = Endpoint(public.ping, 1)
-TIME = Endpoint(public.time, 1)
-EXCHANGE_INFO = Endpoint(public.exchange_info, 20)
-KLINES = Endpoint(public.klines, 2)
-TICKER_PRICE = Endpoint(public.ticker_price, _by_symbol(2, 4))
-BOOK_TICKER = Endpoint(public.book_ticker, _by_symbol(2, 4))
-TICKER_24HR = Endpoint(public.ticker_24hr, _by_symbol(2, 80))
-AVG_PRICE = Endpoint(public.avg_price, 2)
-DEPTH = Endpoint(public.depth, _depth_weight)
-TRADES = Endpoint(public.trades, 25)
-AGG_TRADES = Endpoint(public.agg_trades, 4)
-ACCOUNT = Endpoint(trading.account, 20, signed=True)
-COMMISSION = Endpoint(trading.account_commission, 20, signed=True)
-PLACE_ORDER = Endpoint(trading.place_order, 1, signed=True, free_on_success=True)
+
+PING = Endpoint(public.ping, 1, names.NONE)
+TIME = Endpoint(public.time, 1, names.NONE)
+EXCHANGE_INFO = Endpoint(public.exchange_info, 20, names.EXCHANGE_INFO)
+KLINES = Endpoint(public.klines, 2, names.KLINES)
+TICKER_PRICE = Endpoint(public.ticker_price, _by_symbol(2, 4), names.TICKER)
+BOOK_TICKER = Endpoint(public.book_ticker, _by_symbol(2, 4), names.TICKER)
+TICKER_24HR = Endpoint(public.ticker_24hr, _day_weight, names.TICKER_DAY)
+AVG_PRICE = Endpoint(public.avg_price, 2, names.SYMBOL)
+DEPTH = Endpoint(public.depth, _depth_weight, names.DEPTH)
+TRADES = Endpoint(public.trades, 25, names.TRADES)
+HISTORICAL_TRADES = Endpoint(public.historical_trades, 25, names.OLD_TRADES)
+AGG_TRADES = Endpoint(public.agg_trades, 4, names.AGG_TRADES)
+ACCOUNT = Endpoint(trading.account, 20, frozenset({"omitZeroBalances"}), signed=True)
+COMMISSION = Endpoint(trading.account_commission, 20, names.SYMBOL, signed=True)
+PLACE_ORDER = Endpoint(trading.place_order, 1, names.ORDER, signed=True, free_on_success=True)
 CHECK_ORDER = Endpoint(
-    trading.check_order, lambda params: 20 if params.has("computeCommissionRates") else 1, signed=True
+    trading.check_order,
+    lambda params: 20 if params.has("computeCommissionRates") else 1,
+    names.ORDER_TEST,
+    signed=True,
 )
-QUERY_ORDER = Endpoint(trading.query_order, 4, signed=True)
-CANCEL_ORDER = Endpoint(trading.cancel_order, 1, signed=True, free_on_success=True)
-OPEN_ORDERS = Endpoint(trading.open_orders, _by_symbol(6, 80), signed=True)
-CANCEL_OPEN_ORDERS = Endpoint(trading.cancel_open_orders, 1, signed=True, free_on_success=True)
-ALL_ORDERS = Endpoint(trading.all_orders, 20, signed=True)
-MY_TRADES = Endpoint(trading.my_trades, _by_order(5, 20), signed=True)
+QUERY_ORDER = Endpoint(trading.query_order, 4, names.FIND_ORDER, signed=True)
+CANCEL_ORDER = Endpoint(trading.cancel_order, 1, names.CANCEL, signed=True, free_on_success=True)
+OPEN_ORDERS = Endpoint(trading.open_orders, _by_symbol(6, 80), names.SYMBOL, signed=True)
+CANCEL_OPEN_ORDERS = Endpoint(trading.cancel_open_orders, 1, names.SYMBOL, signed=True, free_on_success=True)
+ALL_ORDERS = Endpoint(trading.all_orders, 20, names.ALL_ORDERS, signed=True)
+MY_TRADES = Endpoint(trading.my_trades, _by_order(5, 20), names.MY_TRADES, signed=True)
 MY_PREVENTED_MATCHES = Endpoint(
-    trading.my_prevented_matches, lambda params: 20 if params.has("orderId") else 2, signed=True
+    trading.my_prevented_matches,
+    lambda params: 20 if params.has("orderId") else 2,
+    names.PREVENTED,
+    signed=True,
 )
-ORDER_RATE_LIMITS = Endpoint(trading.order_rate_limits, 40, signed=True)
+ORDER_RATE_LIMITS = Endpoint(trading.order_rate_limits, 40, names.NONE, signed=True)
 
-CANCEL_REPLACE = Endpoint(replace.cancel_replace, 1, signed=True, free_on_success=True)
+CANCEL_REPLACE = Endpoint(replace.cancel_replace, 1, names.CANCEL_REPLACE, signed=True, free_on_success=True)
 PLACE_LIST = {
-    kind: Endpoint(order_lists.placing(kind), 1, signed=True, free_on_success=True) for kind in ListKind
+    kind: Endpoint(order_lists.placing(kind), 1, getattr(names, kind), signed=True, free_on_success=True)
+    for kind in ListKind
 }
-CANCEL_LIST = Endpoint(order_lists.cancel_list, 1, signed=True, free_on_success=True)
-QUERY_LIST = Endpoint(order_lists.query_list, 4, signed=True)
-OPEN_LISTS = Endpoint(order_lists.open_lists, 6, signed=True)
-ALL_LISTS = Endpoint(order_lists.all_lists, 20, signed=True)
-MY_FILTERS = Endpoint(trading.my_filters, 40, signed=True)
+CANCEL_LIST = Endpoint(order_lists.cancel_list, 1, names.CANCEL_LIST, signed=True, free_on_success=True)
+QUERY_LIST = Endpoint(order_lists.query_list, 4, names.FIND_LIST, signed=True)
+OPEN_LISTS = Endpoint(order_lists.open_lists, 6, names.NONE, signed=True)
+ALL_LISTS = Endpoint(order_lists.all_lists, 20, names.ALL_LISTS, signed=True)
+MY_FILTERS = Endpoint(trading.my_filters, 40, names.SYMBOL, signed=True)
 
 REST_PREFIX = "/api/v3/"
 REST: dict[tuple[str, str], Endpoint] = {
@@ -88,6 +118,7 @@ REST: dict[tuple[str, str], Endpoint] = {
     ("GET", "avgPrice"): AVG_PRICE,
     ("GET", "depth"): DEPTH,
     ("GET", "trades"): TRADES,
+    ("GET", "historicalTrades"): HISTORICAL_TRADES,
     ("GET", "aggTrades"): AGG_TRADES,
     ("GET", "account"): ACCOUNT,
     ("GET", "account/commission"): COMMISSION,
@@ -125,6 +156,7 @@ WS_API: dict[str, Endpoint] = {
     "avgPrice": AVG_PRICE,
     "depth": DEPTH,
     "trades.recent": TRADES,
+    "trades.historical": HISTORICAL_TRADES,
     "trades.aggregate": AGG_TRADES,
     "account.status": ACCOUNT,
     "account.commission": COMMISSION,

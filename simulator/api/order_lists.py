@@ -24,7 +24,6 @@ def placing(kind: ListKind) -> Handler:
     def place(desk: Desk, call: Call) -> dict[str, Any]:
         request = parse_list(desk, call.params, kind)
         shape = response_shape("RESULT", call.params)
-        call.params.check_all_read()
         account_id = call.account.account_id
         desk.limiter.check_orders(account_id, call.now_ms, UNFILLED[kind])
         placement = desk.exchange.place_list(account_id, request, call.now_ms)

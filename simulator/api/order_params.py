@@ -24,6 +24,14 @@ LIMIT_TYPES = frozenset({OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.T
 """Those that need a timeInForce."""
 WORKING_TYPES = frozenset({OrderType.LIMIT, OrderType.LIMIT_MAKER})
 STRATEGY_TYPE_MIN = 1_000_000
+WRONG_LOSS_SIDE = {
+    Side.BUY: ExchangeError(-1196, "A stop loss order in a buy OCO must be above."),
+    Side.SELL: ExchangeError(-1197, "A stop loss order in a sell OCO must be below."),
+}
+WRONG_PROFIT_SIDE = {
+    Side.BUY: ExchangeError(-1198, "A take profit order in a buy OCO must be below."),
+    Side.SELL: ExchangeError(-1199, "A take profit order in a sell OCO must be above."),
+}
 
 
 def random_client_id() -> str:
@@ -58,12 +66,12 @@ def parse_list(desk: Desk, params: Params, kind: ListKind) -> ListRequest:
         return ListRequest(kind, symbol, client_order_id, legs)
     working = _working(params, symbol)
     quantity = None if kind.pays_onward else params.required_decimal("pendingQuantity")
-    if kind.pays_onward and params.has("pendingQuantity"):
-        raise unneeded_parameter("pendingQuantity")
     params.required("pendingSide")
     side = _side(params, "pendingSide")
-    if kind.pays_onward and (working.side, side) != (Side.BUY, Side.SELL):
-        raise ExchangeError(-1013, "An OPO buys with its working order and sells with its pending ones.")
+    if kind.pays_onward and working.side is not Side.BUY:
+        raise ExchangeError(-1222, "Working order in an OPO list must be a bid.")
+    if kind.pays_onward and side is not Side.SELL:
+        raise ExchangeError(-1223, "Pending orders in an OPO list must be asks.")
     if kind.has_pair:
         pending = _pair(params, symbol, "pending", side, quantity)
     else:
@@ -96,10 +104,13 @@ def _pair(
         raise ExchangeError(-1165, "A limit order in a buy OCO must be below.")
     if side is Side.SELL and below is OrderType.LIMIT_MAKER:
         raise ExchangeError(-1166, "A limit order in a sell OCO must be above.")
-    profit, loss = (above, below) if side is Side.SELL else (below, above)
-    profit_fits = profit is OrderType.LIMIT_MAKER or profit.is_take_profit
-    if not profit_fits or loss not in (OrderType.STOP_LOSS, OrderType.STOP_LOSS_LIMIT):
+    if not all(leg is OrderType.LIMIT_MAKER or leg.is_stop for leg in (above, below)):
         raise ExchangeError(-1158, "Order type not supported in OCO.")
+    profit, loss = (above, below) if side is Side.SELL else (below, above)
+    if loss.is_take_profit:
+        raise WRONG_PROFIT_SIDE[side]
+    if profit.is_stop and not profit.is_take_profit:
+        raise WRONG_LOSS_SIDE[side]
     return tuple(
         _leg(params, symbol, name, order_type, side, quantity, None)
         for name, order_type in zip(names, (above, below), strict=True)
@@ -171,7 +182,9 @@ def _iceberg(params: Params, name: str, order_type: OrderType, time_in_force: Ti
     if not order_type.has_price:
         raise unneeded_parameter(name)
     if time_in_force not in (None, TimeInForce.GTC):
-        raise ExchangeError(-1013, "Iceberg orders must have timeInForce GTC.")
+        # The text is documented for the legs of a pair only.
+        above_or_below = name.replace("icebergQty", "timeInForce").replace("IcebergQty", "TimeInForce")
+        raise ExchangeError(-1160, f"Parameter '{name}' is not supported if `{above_or_below}` is not GTC.")
     if quantity <= ZERO:
         raise ExchangeError(-1013, "Invalid quantity.")
     return quantity
@@ -215,5 +228,5 @@ def _prevention(params: Params) -> SelfTradePrevention:
 def _strategy_type(params: Params, name: str) -> int | None:
     value = params.integer(name)
     if value is not None and value < STRATEGY_TYPE_MIN:
-        raise ExchangeError(-1013, f"{name} must not be less than {STRATEGY_TYPE_MIN}.")
+        raise ExchangeError(-1134, f"`strategyType` was less than {STRATEGY_TYPE_MIN}.")
     return value

@@ -9,12 +9,14 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from simulator.engine.errors import ExchangeError, illegal_characters, missing_parameter
+from simulator.engine.errors import ExchangeError, illegal_characters, invalid_parameter, missing_parameter
 
 CLIENT_ID = re.compile(r"^[a-zA-Z0-9-_]{1,36}$")
 DECIMAL = re.compile(r"^([0-9]{1,20})(\.[0-9]{1,20})?$")
 INTEGER = re.compile(r"^[0-9]{1,20}$")
-SECURITY_NAMES = frozenset({"apiKey", "timestamp", "recvWindow", "signature", "returnRateLimits"})
+INTEGER_MAX = 2**63 - 1
+MICROSECONDS_FROM = 10**14
+"""Larger times are in microseconds: 10^14 ms would be the year 5138."""
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -24,7 +26,6 @@ class Params:
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = dict(values)
-        self._read: set[str] = set()
 
     @classmethod
     def from_request(cls, query: str, body: str) -> Params:
@@ -44,18 +45,21 @@ class Params:
         return cls({name: _text(value) for name, value in values.items() if value is not None})
 
     def has(self, name: str) -> bool:
-        self._read.add(name)
         return name in self._values
 
-    def check_all_read(self) -> None:
-        """-1104 when something was sent that this request does not know."""
-        known = self._read | SECURITY_NAMES
-        if not self._values.keys() <= known:
-            read = len(self._values.keys() & known)
+    def check_known(self, known: frozenset[str]) -> None:
+        """-1101 when more was sent than there is to read, -1104 when something else was."""
+        sent, read = len(self._values), len(self._values.keys() & known)
+        if sent > len(known):
+            raise ExchangeError(-1101, f"Too many parameters; expected '{len(known)}' and received '{sent}'.")
+        if read < sent:
             raise ExchangeError(
-                -1104,
-                f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(self._values)}'.",
+                -1104, f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{sent}'."
             )
+
+    def raw(self, name: str) -> str:
+        """What was sent, unchecked."""
+        return self._values.get(name, "")
 
     def names(self) -> set[str]:
         return set(self._values)
@@ -66,14 +70,12 @@ class Params:
         return "&".join(f"{name}={value}" for name, value in pairs if name != "signature")
 
     def text(self, name: str) -> str | None:
-        self._read.add(name)
         value = self._values.get(name)
         if value == "":
             raise ExchangeError(-1105, f"Parameter '{name}' was empty.")
         return value
 
     def required(self, name: str) -> str:
-        self._read.add(name)
         value = self._values.get(name)
         if not value:
             raise missing_parameter(name)
@@ -85,14 +87,24 @@ class Params:
             return default
         if not INTEGER.match(value):
             raise illegal_characters(name, r"^[0-9]{1,20}$")
-        return int(value)
+        number = int(value)
+        if number > INTEGER_MAX:
+            raise ExchangeError(-1108, f"Parameter '{name}' overflowed.")
+        return number
+
+    def moment(self, name: str, *, round_up: bool = False) -> int | None:
+        """A time in epoch milliseconds; larger numbers are microseconds."""
+        value = self.integer(name)
+        if value is None or value < MICROSECONDS_FROM:
+            return value
+        return -(-value // 1000) if round_up else value // 1000
 
     def limit(self, default: int, maximum: int) -> int:
         """`limit`: more than the maximum is cut to it, zero is refused."""
         value = self.integer("limit", default)
         assert value is not None
         if value < 1:
-            raise ExchangeError(-1130, "Data sent for parameter 'limit' is not valid.")
+            raise invalid_parameter("limit")
         return min(value, maximum)
 
     def decimal(self, name: str) -> Decimal | None:

@@ -279,8 +279,8 @@ def commission_json(symbol: str, account: Account) -> dict[str, Any]:
     }
 
 
-def kline_row(candle: Candle, interval: str) -> list[Any]:
-    """A candle of GET klines."""
+def kline_row(candle: Candle, interval: str, offset_ms: int = 0) -> list[Any]:
+    """A candle of GET klines, in a time zone that is `offset_ms` ahead of UTC."""
     return [
         candle.open_ms,
         units_text(candle.open),
@@ -288,7 +288,7 @@ def kline_row(candle: Candle, interval: str) -> list[Any]:
         units_text(candle.low),
         units_text(candle.close),
         units_text(candle.volume),
-        interval_close_ms(interval, candle.open_ms),
+        interval_close_ms(interval, candle.open_ms, offset_ms),
         units_text(candle.quote_volume),
         candle.trades,
         units_text(candle.taker_volume),

@@ -12,7 +12,7 @@ from Crypto.Hash import SHA256
 from Crypto.PublicKey import ECC, RSA
 from Crypto.Signature import eddsa, pkcs1_15
 
-from simulator.api.params import Params
+from simulator.api.params import MICROSECONDS_FROM, Params
 from simulator.engine.contracts import Account, KeyType
 from simulator.engine.errors import ExchangeError, illegal_characters
 from simulator.engine.exchange import Exchange
@@ -23,8 +23,6 @@ RECV_WINDOW_DEFAULT_MS = Decimal(5_000)
 RECV_WINDOW_MAX_MS = Decimal(60_000)
 AHEAD_MAX_MS = 1_000
 RSA_BITS_MIN = 2_048
-# Larger numbers are microseconds: 10^14 ms would be the year 5138.
-MICROSECONDS_FROM = 10**14
 
 
 def account_of_key(exchange: Exchange, api_key: str | None) -> Account:

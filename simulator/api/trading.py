@@ -30,6 +30,7 @@ from simulator.engine.contracts import (
 from simulator.engine.errors import (
     ExchangeError,
     cancel_rejected,
+    invalid_parameter,
     unknown_order,
 )
 from simulator.engine.instruments import filters_json
@@ -60,9 +61,6 @@ def place_order(desk: Desk, call: Call) -> dict[str, Any]:
     request = parse_order(desk, call.params)
     full = request.type in (OrderType.MARKET, OrderType.LIMIT)
     shape = response_shape("FULL" if full else "ACK", call.params)
-    if call.path.endswith(("/order", "/order.place")):
-        # cancelReplace comes here, too, with the parameters of its cancel.
-        call.params.check_all_read()
     desk.limiter.check_orders(call.account.account_id, call.now_ms)
     placement = desk.exchange.place(call.account.account_id, request, call.now_ms)
     desk.limiter.add_orders(call.account.account_id, 1, call.now_ms)
@@ -101,7 +99,9 @@ def cancel_order(desk: Desk, call: Call) -> dict[str, Any]:
     cancel_id = call.params.client_id("newClientOrderId") or random_client_id()
     restrictions = call.params.text("cancelRestrictions")
     if restrictions not in (None, "ONLY_NEW", "ONLY_PARTIALLY_FILLED"):
-        raise ExchangeError(-1145, "Invalid cancelRestrictions")
+        raise ExchangeError(
+            -1145, "`cancelRestrictions` has to be either `ONLY_NEW` or `ONLY_PARTIALLY_FILLED`."
+        )
     order = _find_order(desk, call, cancel_rejected)
     wanted = {"ONLY_NEW": OrderStatus.NEW, "ONLY_PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED}
     if restrictions and order.is_open and order.status is not wanted[restrictions]:
@@ -224,7 +224,8 @@ def response_shape(default: str, params: Params) -> str:
     """newOrderRespType, or the default."""
     shape = params.text("newOrderRespType") or default
     if shape not in ("ACK", "RESULT", "FULL"):
-        raise ExchangeError(-1122, "Invalid newOrderRespType.")
+        # Which code the exchange has for it is not documented: the one of any invalid value.
+        raise invalid_parameter("newOrderRespType")
     return shape
 
 
@@ -252,7 +253,7 @@ def _find_order(desk: Desk, call: Call, absent: Callable[[], ExchangeError]) -> 
 
 def find_span(params: Params) -> tuple[int | None, int | None]:
     """startTime and endTime, at most 24 h apart."""
-    start, end = params.integer("startTime"), params.integer("endTime")
+    start, end = params.moment("startTime", round_up=True), params.moment("endTime")
     if start is not None and end is not None:
         if end - start > DAY_MS:
             raise ExchangeError(-1127, "More than 24 hours between startTime and endTime.")

@@ -55,6 +55,10 @@ def unneeded_parameter(name: str) -> ExchangeError:
     return ExchangeError(-1106, f"Parameter '{name}' sent when not required.")
 
 
+def invalid_parameter(name: str) -> ExchangeError:
+    return ExchangeError(-1130, f"Data sent for parameter '{name}' is not valid.")
+
+
 def illegal_characters(name: str, legal: str) -> ExchangeError:
     return ExchangeError(-1100, f"Illegal characters found in parameter '{name}'; legal range is '{legal}'.")
 

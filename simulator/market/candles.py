@@ -60,8 +60,11 @@ class Candle(NamedTuple):
     first_trade_id: int
 
 
-def interval_open_ms(interval: str, moment_ms: int) -> int:
-    """Open time of the candle of `interval` that holds `moment_ms`, on UTC boundaries."""
+def interval_open_ms(interval: str, moment_ms: int, offset_ms: int = 0) -> int:
+    """Open time of the candle of `interval` that holds `moment_ms`, on the boundaries of a time zone that is
+    `offset_ms` ahead of UTC."""
+    if offset_ms:
+        return interval_open_ms(interval, moment_ms + offset_ms) - offset_ms
     if interval == "1w":
         return moment_ms - (moment_ms - FIRST_MONDAY_MS) % WEEK_MS
     if interval == "1M":
@@ -70,8 +73,10 @@ def interval_open_ms(interval: str, moment_ms: int) -> int:
     return moment_ms - moment_ms % FIXED_INTERVALS_MS[interval]
 
 
-def interval_close_ms(interval: str, open_ms: int) -> int:
+def interval_close_ms(interval: str, open_ms: int, offset_ms: int = 0) -> int:
     """Last millisecond of the candle of `interval` that opens at `open_ms`."""
+    if offset_ms:
+        return interval_close_ms(interval, open_ms + offset_ms) - offset_ms
     if interval == "1s":
         return open_ms + 999
     if interval == "1w":
@@ -98,7 +103,7 @@ def merge(open_ms: int, candles: list[Candle]) -> Candle:
     )
 
 
-def aggregate(interval: str, candles: Iterable[Candle]) -> Iterator[Candle]:
+def aggregate(interval: str, candles: Iterable[Candle], offset_ms: int = 0) -> Iterator[Candle]:
     """Candles of `interval` from one-minute ones in ascending order; minutes without a candle leave no trace."""
     group: list[Candle] = []
     group_open = group_end = -1
@@ -107,8 +112,8 @@ def aggregate(interval: str, candles: Iterable[Candle]) -> Iterator[Candle]:
             if group:
                 yield merge(group_open, group)
             group = []
-            group_open = interval_open_ms(interval, candle.open_ms)
-            group_end = interval_close_ms(interval, group_open)
+            group_open = interval_open_ms(interval, candle.open_ms, offset_ms)
+            group_end = interval_close_ms(interval, group_open, offset_ms)
         group.append(candle)
     if group:
         yield merge(group_open, group)
@@ -131,6 +136,12 @@ class CandleSeries:
 
     def at(self, index: int) -> Candle:
         return Candle._make(column[index] for column in self._columns)
+
+    def of_trade(self, trade_id: int) -> int:
+        """Open time of the candle that holds a trade, or of the next one; the first one's for older trades."""
+        times, first_ids = self._columns[0], self._columns[-1]
+        index = bisect_right(first_ids, trade_id) - 1
+        return times[max(0, index)] if times else 0
 
     def between(self, start_ms: int, end_ms: int) -> Iterator[Candle]:
         """Candles that open in [start_ms, end_ms]."""

@@ -142,6 +142,11 @@ class SymbolTape:
             first_id = self.open_candle.first_trade_id
             yield from self._ticks_of(self._raw, first_id, start_ms, min(end_ms, self.last_ms))
 
+    def trades_from(self, trade_id: int) -> Iterator[Tick]:
+        """The trades that have been played from an id on, made again from their candles."""
+        start_ms = self.series.of_trade(trade_id)
+        return (tick for tick in self.ticks(start_ms, self.last_ms) if tick.trade_id >= trade_id)
+
     def _ticks_of(self, raw: RawCandle, trade_id: int, start_ms: int, end_ms: int) -> Iterator[Tick]:
         for offset_ms, price, quantity, buyer_is_maker in self._path_of(raw):
             time_ms = raw.open_ms + offset_ms

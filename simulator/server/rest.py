@@ -80,6 +80,7 @@ class RestApi:
                 account = account_of_key(venue.exchange, request.headers.get("X-MBX-APIKEY"))
                 check_signed(account, params, rest_payload(query, body), now_ms)
                 call.signed_by = account
+            endpoint.check_names(call)
             bound = call
             answer = venue.execute(lambda: endpoint.handler(venue.desk, bound))
             if endpoint.free_on_success:

@@ -12,7 +12,8 @@ from simulator.engine.errors import ExchangeError
 from simulator.faults import EventPipe, FaultBook
 from simulator.server.sockets import Connection
 
-SUBSCRIPTIONS_PER_CONNECTION_MAX = 1_000
+SUBSCRIPTION_IDS_MAX = 65_535
+"""Of a connection, over its whole life."""
 
 
 class UserStreams:
@@ -26,8 +27,10 @@ class UserStreams:
     def subscribe(self, connection: Connection, account_id: int) -> int:
         """Begin to send the account's events; -2035 when the connection already gets them."""
         if connection in self._by_account[account_id]:
-            raise ExchangeError(-2035, "Subscription already active.")
+            raise ExchangeError(-2035, "User Data Stream subscription already active.")
         subscription_id = self._next_id.get(connection, 0)
+        if subscription_id >= SUBSCRIPTION_IDS_MAX:
+            raise ExchangeError(-2042, "Maximum subscription ID reached for this connection.")
         if connection not in self._next_id:
             connection.on_close.append(lambda: self.forget(connection))
         self._next_id[connection] = subscription_id + 1
@@ -46,7 +49,7 @@ class UserStreams:
                 event = {"e": "eventStreamTerminated", "E": now_ms}
                 connection.send(msgspec.json.encode({"subscriptionId": known, "event": event}))
         if subscription_id is not None and not ended:
-            raise ExchangeError(-2036, "Subscription is not active.")
+            raise ExchangeError(-2036, "User Data Stream subscription not active.")
 
     def subscriptions(self, connection: Connection) -> list[int]:
         return sorted(

@@ -154,6 +154,7 @@ class WsApi:
         limiter.charge(connection.address, weight, call.now_ms)
         if endpoint.signed:
             call.signed_by = self._venue.sessions.authenticate(connection, call.params, call.now_ms)
+        endpoint.check_names(call)
         result = self._venue.execute(lambda: endpoint.handler(self._venue.desk, call))
         if endpoint.free_on_success:
             limiter.refund(connection.address, weight, call.now_ms)

@@ -81,7 +81,11 @@ def test_cancel_of_one_leg_and_of_all_orders_cancels_the_list(trader: Trader) ->
     [
         ({"belowType": "LIMIT_MAKER", "belowStopPrice": None, "belowPrice": "1"}, -1168),
         ({"side": "BUY"}, -1165),
-        ({"aboveType": "STOP_LOSS", "abovePrice": None, "aboveStopPrice": "1"}, -1158),
+        ({"aboveType": "STOP_LOSS", "abovePrice": None, "aboveStopPrice": "1"}, -1197),
+        ({"belowType": "TAKE_PROFIT"}, -1199),
+        ({"side": "BUY", "belowType": "STOP_LOSS"}, -1165),
+        ({"aboveType": "MARKET", "abovePrice": None}, -1158),
+        ({"abovePegPriceType": "PRIMARY_PEG"}, -1104),
         ({"belowPrice": "1"}, -1106),
         ({"belowStopPrice": None}, -1102),
         ({"aboveTimeInForce": "GTC"}, -1106),
@@ -111,7 +115,7 @@ def test_opoco_needs_no_quantity_and_counts_three(trader: Trader) -> None:
         "PENDING_NEW",
     ]
     assert counted == "3"
-    assert code(trader.signed("POST", "orderList/opoco", **values, pendingQuantity="1")) == (400, -1106)
+    assert code(trader.signed("POST", "orderList/opoco", **values, pendingQuantity="1")) == (400, -1104)
 
 
 def test_otoco_filled_at_once_protects_the_position(trader: Trader) -> None:

@@ -37,7 +37,9 @@ def now_ms() -> int:
         ({"quantity": "1e-3"}, -1100, ILLEGAL_QUANTITY),
         ({"newClientOrderId": "no spaces"}, -1100, ILLEGAL_CLIENT_ID),
         ({"newClientOrderId": "x" * 37}, -1100, ILLEGAL_CLIENT_ID),
-        ({"newOrderRespType": "ALL"}, -1122, "Invalid newOrderRespType."),
+        ({"newOrderRespType": "ALL"}, -1130, "Data sent for parameter 'newOrderRespType' is not valid."),
+        ({"strategyType": "5"}, -1134, "`strategyType` was less than 1000000."),
+        ({"strategyId": "9" * 20}, -1108, "Parameter 'strategyId' overflowed."),
         ({"quantity": "0.000001"}, -1013, "Filter failure: LOT_SIZE"),
     ],
 )  # fmt: skip
