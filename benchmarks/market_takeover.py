@@ -47,13 +47,13 @@ def measure(folder: Path, rounds: int) -> tuple[list[float], list[float]]:
 def _holder() -> str:
     from tradingbot.core.models import Lease
 
-    return Lease.objects.get(name="streams:simulator").holder
+    return Lease.objects.get(name="streams:simulator:market").holder
 
 
 def _fence() -> int:
     from tradingbot.core.models import Lease
 
-    return Lease.objects.get(name="streams:simulator").fence
+    return Lease.objects.get(name="streams:simulator:market").fence
 
 
 def _state_fence() -> int:

@@ -1,6 +1,7 @@
 """Genuine messages, damaged: what still parses is sane, and everything else is refused in one way only."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 from hypothesis import given, settings
@@ -8,12 +9,14 @@ from hypothesis import strategies as st
 
 from market import rules
 from market.contracts import AccountFrame, Candle, Interval, MalformedFrame, Quote
-from market.rules import BookTicker, Kline
+from market.rules import AggTrade, BookTicker, Kline
 from tests.conftest import NOW
-from tests.market.builders import kline_frame, listing, row, ticker_frame, walk
+from tests.market.builders import kline_frame, listing, row, ticker_frame, trade_frame, trade_row, walk
 
 CANDLE = walk(1)[0]
-GENUINE = [json.dumps(kline_frame(CANDLE)).encode(), json.dumps(ticker_frame()).encode()]
+GENUINE = [
+    json.dumps(frame).encode() for frame in (kline_frame(CANDLE), ticker_frame(), trade_frame(trade_row(7)))
+]
 # What broken programs put where a number should be.
 ODD: st.SearchStrategy[Any] = st.one_of(
     st.none(),
@@ -30,6 +33,12 @@ def assert_sane(candle: Candle) -> None:
     assert 0 < candle.low <= min(candle.open, candle.close) <= max(candle.open, candle.close) <= candle.high
     assert candle.high.is_finite() and candle.volume.is_finite() and candle.volume >= 0
     assert candle.trade_count >= 0 and candle.close_time > candle.open_time
+
+
+def assert_storable(trade: AggTrade) -> None:
+    assert Decimal(trade.price) > 0 and Decimal(trade.quantity) > 0 and trade.aggregate_id >= 0
+    assert not set("\t\n\r\\") & set(f"{trade.symbol}{trade.price}{trade.quantity}")
+    assert 0 < trade.traded_ms < 4_102_444_800_000
 
 
 @st.composite
@@ -58,10 +67,25 @@ def test_a_damaged_frame_is_sane_or_refused(frame: bytes) -> None:
         if isinstance(message, BookTicker):
             quote = rules.quote_from_ticker(message, received_at=NOW)
             assert 0 < quote.bid <= quote.ask
+        elif isinstance(message, AggTrade):
+            assert_storable(message)
         elif isinstance(message, Kline) and message.candle is not None:
             assert_sane(message.candle)
     except MalformedFrame:
         pass
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from("apqTmfls"), ODD, max_size=3))
+def test_a_trade_with_odd_fields_is_storable_or_refused(changes: dict[str, Any]) -> None:
+    frame = trade_frame(trade_row(7))
+    try:
+        message = rules.parse_stream_frame(json.dumps(frame | {"data": frame["data"] | changes}).encode())
+        rules.parse_trade_row(trade_row(7) | changes, symbol="BTCUSDT")
+    except MalformedFrame:
+        return
+    assert isinstance(message, AggTrade)
+    assert_storable(message)
 
 
 @settings(deadline=None)
