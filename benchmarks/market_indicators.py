@@ -1,14 +1,20 @@
 """Indicators of 100 symbols on a closed minute: ours, bare TA-Lib streaming handles, and the DataFrame way.
 
+All three are given numbers in memory, minute after minute over two anchors (market.contracts.ANCHOR_CANDLES),
+in turns within one process. Ours is measured in three depths: the values alone, the whole rule from the stored
+bytes to the facts of a snapshot, and the same by a process that has kept nothing.
+
 python -m benchmarks.market_indicators
 """
 
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -17,11 +23,14 @@ import talib
 from talib import abstract
 
 from benchmarks.figures import figure, print_table
-from market.contracts import WINDOW_CANDLES, Candle, Interval
+from market.contracts import ANCHOR_CANDLES, WARM_UP_CANDLES, WINDOW_CANDLES, Candle, Interval
+from market.rules import window_length
+from market.rules.indicators import Indicators
+from market.rules.windows import BAR, Window, facts_of, follow
 
 SYMBOLS = 100
-ROUNDS = 20
-DATAFRAME_ROUNDS = 3
+MINUTES = 2 * ANCHOR_CANDLES
+DATAFRAME_EVERY = 8  # one of so many minutes: it takes a thousand times as long as the rest
 START = datetime(2026, 3, 2, tzinfo=UTC)
 TOLERANCE = 1e-9
 
@@ -106,51 +115,122 @@ def dataframe_way(frame: pd.DataFrame) -> dict[str, float]:
     return {**{name: float(row[name]) for name in names}, "vwap_60": float(vwap)}
 
 
-def timed(work: Callable[[], Any], rounds: int) -> list[float]:
-    """Milliseconds of each round."""
-    taken = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        work()
-        taken.append((time.perf_counter() - began) * 1000)
-    return taken
+@dataclass(slots=True)
+class Symbol:
+    """One symbol's candles, and what each way keeps of them."""
+
+    candles: list[Candle]
+    bars: list[tuple[float, float, float, float]]
+    stored: bytes
+    handles: Handles
+    indicators: Indicators
+    kept: Window | None = None
+
+    @classmethod
+    def at(cls, seed: int, count: int) -> "Symbol":
+        """A symbol whose ways all stand at the candle before number `count`."""
+        candles = walk(seed, count + MINUTES)
+        bars = [(float(c.high), float(c.low), float(c.close), float(c.volume)) for c in candles]
+        since_2000 = (START - datetime(2000, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        stored = b"".join(BAR.pack(since_2000 + n * 60_000_000, *bar) for n, bar in enumerate(bars))
+        first = count - window_length(candles[count - 1].open_time, Interval.M1)
+        symbol = cls(
+            candles,
+            bars,
+            stored,
+            Handles(arrays_of(candles[first:count])),
+            Indicators(*zip(*bars[first:count], strict=True)),
+        )
+        symbol.kept = follow(None, symbol.newest(count - 1), Interval.M1)
+        return symbol
+
+    def newest(self, minute: int) -> bytes:
+        """What Postgres hands over when candle number `minute` is the newest."""
+        return self.stored[(minute + 1 - WINDOW_CANDLES) * BAR.size : (minute + 1) * BAR.size]
 
 
-def check_values(symbols: list[list[Candle]], ours: Callable[[list[Candle]], dict[str, Decimal]]) -> int:
-    """How many values were compared; SystemExit when one differs from the DataFrame way's."""
+def main() -> int:
+    symbols = [Symbol.at(seed, WINDOW_CANDLES + 1) for seed in range(SYMBOLS)]
+    taken: dict[str, list[float]] = {name: [] for name in ("bare", "values", "rule", "anew", "frames")}
     compared = 0
-    for candles in symbols:
-        facts = ours(candles)
-        for name, value in dataframe_way(pd.DataFrame(arrays_of(candles))).items():
-            mine = float(facts[f"{name}_1m"])
+    for minute in range(WINDOW_CANDLES + 1, WINDOW_CANDLES + 1 + MINUTES):
+        taken["bare"].append(timed(lambda: [s.handles.update(*s.bars[minute]) for s in symbols]))  # noqa: B023
+        taken["values"].append(timed(lambda: [take_values(s, minute) for s in symbols]))  # noqa: B023
+        taken["rule"].append(timed(lambda: [take_facts(s, minute) for s in symbols]))  # noqa: B023
+        if minute % DATAFRAME_EVERY == 0:
+            compared += compare(symbols, minute, taken)
+    print(f"values compared with the DataFrame way: {compared}, different: 0")
+    print_figures(taken)
+    return 0
+
+
+def take_values(symbol: Symbol, minute: int) -> None:
+    """Carry the indicators forward; at an anchor open them anew."""
+    count = window_length(symbol.candles[minute].open_time, Interval.M1)
+    if count == WARM_UP_CANDLES:
+        symbol.indicators = Indicators(*zip(*symbol.bars[minute + 1 - count : minute + 1], strict=True))
+    else:
+        symbol.indicators.update(*symbol.bars[minute])
+
+
+def take_facts(symbol: Symbol, minute: int) -> dict[str, Decimal]:
+    """What a snapshot does with the bytes that Postgres hands over."""
+    symbol.kept = follow(symbol.kept, symbol.newest(minute), Interval.M1)
+    return facts_of(symbol.kept, Interval.M1)
+
+
+def compare(symbols: list[Symbol], minute: int, taken: dict[str, list[float]]) -> int:
+    """How many values were compared (the DataFrame way gets the same window); SystemExit when one differs."""
+    count = window_length(symbols[0].candles[minute].open_time, Interval.M1)
+    frames = [pd.DataFrame(arrays_of(s.candles[minute + 1 - count : minute + 1])) for s in symbols]
+    theirs: list[dict[str, float]] = []
+    taken["frames"].append(timed(lambda: theirs.extend(dataframe_way(frame) for frame in frames)))
+    anew: list[dict[str, Decimal]] = []
+    taken["anew"].append(
+        timed(lambda: anew.extend(facts_of(follow(None, s.newest(minute), Interval.M1), Interval.M1) for s in symbols))
+    )  # fmt: skip
+    compared = 0
+    for symbol, fresh, values in zip(symbols, anew, theirs, strict=True):
+        if symbol.kept is None or fresh != facts_of(symbol.kept, Interval.M1):
+            raise SystemExit(f"{symbol.candles[0].symbol}: kept and opened anew differ")
+        if symbol.kept.indicators.values != symbol.indicators.values:
+            raise SystemExit(f"{symbol.candles[0].symbol}: the rule and the values alone differ")
+        for name, value in values.items():
+            mine = float(fresh[f"{name}_1m"])
             if abs(mine - value) > TOLERANCE * max(1.0, abs(value)):
-                raise SystemExit(f"{name} of {candles[0].symbol} differs: {mine} and {value}")
+                raise SystemExit(f"{name} of {symbol.candles[0].symbol} differs: {mine} and {value}")
             compared += 1
     return compared
 
 
-def main() -> int:
-    from market.rules.indicators import compute_facts
-
-    symbols = [walk(seed, WINDOW_CANDLES) for seed in range(SYMBOLS)]
-    columns = [arrays_of(candles) for candles in symbols]
-    handles = [Handles(column) for column in columns]
-    last = [
-        tuple(float(column[name][-1]) for name in ("high", "low", "close", "volume")) for column in columns
-    ]
-    frames = [pd.DataFrame(column) for column in columns]
-    print(f"values compared with the DataFrame way: {check_values(symbols, compute_facts)}, different: 0")
-    ours = timed(lambda: [compute_facts(candles) for candles in symbols], ROUNDS)
-    bare = timed(lambda: [h.update(*row) for h, row in zip(handles, last, strict=True)], ROUNDS)
-    slow = timed(lambda: [dataframe_way(frame.copy()) for frame in frames], DATAFRAME_ROUNDS)
-    name = f"indicators of {SYMBOLS} symbols, {WINDOW_CANDLES} candles"
+def print_figures(taken: dict[str, list[float]]) -> None:
+    """The table, and the means: a median does not see the rounds at the anchors."""
+    bare, frames = ("15 bare handles a symbol", taken["bare"]), ("the DataFrame way", taken["frames"])
+    named = {
+        "values alone": "values",
+        "stored bytes to facts, kept": "rule",
+        "stored bytes to facts, opened anew": "anew",
+    }
     print_table(
         [
-            figure(f"{name}: ours", ours, least=1, baseline=("15 bare handles a symbol", bare)),
-            figure(f"{name}: ours", ours, least=1, baseline=("the DataFrame way", slow)),
+            figure(f"{SYMBOLS} symbols, {name}", taken[key], least=5, baseline=baseline)
+            for name, key in named.items()
+            for baseline in (bare, frames)
         ]
     )
-    return 0
+    for name, key in named.items():
+        print(
+            f"mean of {name}: {fmean(taken[key]):.2f} ms, "
+            f"{fmean(taken[key]) / fmean(taken['bare']):.2f} of bare handles, "
+            f"the DataFrame way takes {fmean(taken['frames']) / fmean(taken[key]):.0f} times as long"
+        )
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Milliseconds of processor time that `work` takes: others use this machine as well."""
+    began = time.thread_time()
+    work()
+    return (time.thread_time() - began) * 1000
 
 
 if __name__ == "__main__":

@@ -53,11 +53,15 @@ class Interval(StrEnum):
         return {"m": 60_000, "h": 3_600_000, "d": 86_400_000}[self.value[-1]] * int(self.value[:-1])
 
 
-# The indicators are computed over exactly so many closed candles, so that a value never depends on how much
-# history happens to be stored. The longest period is 50: over 150 candles the seed of ema_50 has decayed to
-# (49/51)^100 = 2 %. Change a formula, a period or the window, and the version must change with it.
-INDICATOR_VERSION = "2"
-WINDOW_CANDLES = 150
+# What an indicator's value depends on, so that it never depends on how much history happens to be stored or
+# on when a process began. A candle's window starts WARM_UP_CANDLES before the newest anchor, and every
+# ANCHOR_CANDLES-th candle since 1970 is one; thus it holds from WARM_UP_CANDLES to WINDOW_CANDLES candles. The
+# longest period is 50: over 150 candles the seed of ema_50 has decayed to (49/51)^100 = 2 %. Change a formula,
+# a period or the window, and the version must change with it.
+INDICATOR_VERSION = "3"
+WARM_UP_CANDLES = 150
+ANCHOR_CANDLES = 40
+WINDOW_CANDLES = WARM_UP_CANDLES + ANCHOR_CANDLES - 1
 # Kept from the 1m candles, so that all intervals agree with each other.
 DERIVED_INTERVALS = (Interval.M5, Interval.M15, Interval.H1, Interval.H4, Interval.D1)
 

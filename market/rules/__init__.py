@@ -7,6 +7,7 @@ from market.rules.candles import (
     hole_minutes,
     length,
     missing_minutes,
+    window_length,
 )
 from market.rules.filters import parse_filters, weight_per_minute
 from market.rules.frames import (
@@ -26,7 +27,7 @@ from market.rules.frames import (
 )
 from market.rules.reconnects import RECONNECT_GOAL_PCT, reconnect_rate
 from market.rules.shards import SYMBOLS_PER_SHARD_MAX, split_in_shards, stream_names
-from market.rules.snapshots import compose_snapshot, snapshot_payload
+from market.rules.snapshots import SHOWN_CANDLES, compose_snapshot, snapshot_payload
 from market.rules.trades import (
     JUMP_IDS_MAX,
     AggTrade,
@@ -40,6 +41,7 @@ from market.rules.trades import (
 __all__ = [
     "JUMP_IDS_MAX",
     "RECONNECT_GOAL_PCT",
+    "SHOWN_CANDLES",
     "SHUTDOWN",
     "SYMBOLS_PER_SHARD_MAX",
     "AggTrade",
@@ -73,4 +75,5 @@ __all__ = [
     "split_in_shards",
     "stream_names",
     "weight_per_minute",
+    "window_length",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from market.contracts import Candle, Hole, Interval
+from market.contracts import ANCHOR_CANDLES, WARM_UP_CANDLES, Candle, Hole, Interval
 
 MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,6 +75,11 @@ def hole_minutes(hole: Hole) -> list[datetime]:
     """The open times of the minutes that are missing."""
     count = (hole.end - hole.start) // length(Interval.M1)
     return [hole.start + number * length(Interval.M1) for number in range(count)]
+
+
+def window_length(open_time: datetime, interval: Interval) -> int:
+    """How many candles the window of the indicators holds that ends with the one of `open_time`."""
+    return WARM_UP_CANDLES + (open_time - _EPOCH) // length(interval) % ANCHOR_CANDLES
 
 
 def first_hole(candles: Sequence[Candle]) -> datetime | None:

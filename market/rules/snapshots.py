@@ -14,22 +14,23 @@ SHOWN_CANDLES = 30
 
 
 def compose_snapshot(
-    *, candles: Sequence[Candle], quote: Quote, ages_seconds: dict[str, float]
+    *,
+    candles: Sequence[Candle],
+    indicator_facts: dict[str, Decimal],
+    quote: Quote,
+    ages_seconds: dict[str, float],
 ) -> MarketSnapshot:
-    """The snapshot of one symbol; raises StaleData when candles are missing inside or at the front."""
-    from market.rules.indicators import compute_facts
-
+    """The snapshot of one symbol, as of its last candle; raises StaleData when one of `candles` is missing."""
     hole = first_hole(candles)
     if hole is not None:
         raise StaleData(f"the candle of {iso_z(hole)} is missing")
-    facts = compute_facts(candles)
     last = candles[-1]
     return MarketSnapshot(
         symbol=last.symbol,
         interval=last.interval,
         as_of=last.close_time,
         quote=quote,
-        facts={**facts, **quote_facts(quote)},
+        facts={**indicator_facts, **quote_facts(quote)},
         candles=tuple(candles[-SHOWN_CANDLES:]),
         indicator_version=INDICATOR_VERSION,
         ages_seconds=ages_seconds,

@@ -1,13 +1,65 @@
 """Stored candles as contracts."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import QuerySet
 
 from market import contracts, models
-from market.contracts import Interval
-from market.rules import hole_minutes
+from market.contracts import WINDOW_CANDLES, Interval
+from market.rules import SHOWN_CANDLES, hole_minutes
+
+# One statement, so that the numbers and the rows that are shown are of the same candles. Decimals as Python
+# objects would take most of a snapshot's time: PostgreSQL hands the indicators' numbers over as the eight bytes
+# they are computed with (its cast to float8 rounds as Python's float() does), and only the rows that are shown
+# as exact numbers.
+_NEWEST = """
+WITH newest AS (
+    SELECT * FROM market_candle
+    WHERE environment = %(environment)s AND symbol = %(symbol)s AND "interval" = %(interval)s
+    ORDER BY open_time DESC LIMIT %(window)s
+), shown AS (SELECT * FROM newest ORDER BY open_time DESC LIMIT %(shown)s)
+SELECT open_time, close_time, open, high, low, close, volume, quote_volume, trade_count, received_at,
+       CASE WHEN open_time = (SELECT max(open_time) FROM newest) THEN (
+           SELECT string_agg(timestamptz_send(open_time) || float8send(high::float8) || float8send(low::float8)
+                             || float8send(close::float8) || float8send(volume::float8), ''::bytea
+                             ORDER BY open_time)
+           FROM newest) END
+FROM shown ORDER BY open_time
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewestCandles:
+    """What a snapshot is made of: the window's numbers (market.rules.windows.BAR after BAR), the newest rows,
+    oldest first, and when we first had the last of them."""
+
+    bars: bytes
+    shown: tuple[contracts.Candle, ...]
+    received_at: datetime
+
+
+def newest_candles(symbol: str, interval: Interval) -> NewestCandles | None:
+    """The newest WINDOW_CANDLES closed candles, or as many as there are; None when none is stored."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _NEWEST,
+            {
+                "environment": settings.TRADING_ENVIRONMENT.value,
+                "symbol": symbol,
+                "interval": interval.value,
+                "window": WINDOW_CANDLES,
+                "shown": SHOWN_CANDLES,
+            },
+        )
+        rows = cursor.fetchall()
+    if not rows:
+        return None
+    shown = tuple(contracts.Candle(symbol, interval, *row[:9]) for row in rows)
+    *_, received_at, bars = rows[-1]
+    return NewestCandles(bytes(bars), shown, received_at)
 
 
 def closed_candles(symbol: str, interval: Interval, limit: int) -> list[contracts.Candle]:
@@ -59,12 +111,6 @@ def holes_between(symbol: str, start: datetime, end: datetime) -> list[models.Ca
         environment=settings.TRADING_ENVIRONMENT, symbol=symbol, start__lt=end, end__gt=start
     )
     return list(rows.order_by("start"))
-
-
-def received_at(symbol: str, interval: Interval) -> datetime | None:
-    """When, by our clock, the newest closed candle was stored."""
-    times = _rows(symbol, interval).order_by("-open_time").values_list("received_at", flat=True)
-    return times.first()
 
 
 def minutes_between(symbol: str, start: datetime, end: datetime) -> list[contracts.Candle]:

@@ -1,19 +1,28 @@
 """Take the snapshot that a decision is made on, or say why there is none."""
 
 from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from django.conf import settings
 
 from market import rules, selectors
-from market.contracts import WINDOW_CANDLES, Interval, Quote, StaleData
+from market.contracts import Interval, Quote, StaleData
 from market.models import Snapshot
 from market.selectors import candles as stored
 from tradingbot.core.audit import canonical_json, sha256_hex
 
+if TYPE_CHECKING:
+    from market.rules.windows import Window
+
 QUOTE_AGE_SECONDS_MAX = 5.0
 # A candle comes once an interval; market time may run faster than ours, never (usefully) slower.
 CANDLE_AGE_INTERVALS_MAX = 2.5
+
+# A window for each symbol and interval that is decided on in this process. Only a cache: each is compared with
+# what is stored before it is used.
+_kept: dict[tuple[str, str, Interval], "Window"] = {}
 
 
 def take_snapshot(*, symbol: str, interval: Interval, now: datetime) -> Snapshot:
@@ -28,10 +37,14 @@ def take_snapshot(*, symbol: str, interval: Interval, now: datetime) -> Snapshot
     if stale:
         raise StaleData("; ".join(stale))
     quote, quote_age = _fresh_quote(symbol, now)
-    candle_age = _candle_age(symbol, interval, now)
+    newest = stored.newest_candles(symbol, interval)
+    if newest is None:
+        raise StaleData(f"no closed {interval} candle of {symbol} is stored yet")
+    candle_age = _candle_age(symbol, interval, newest.received_at, now)
     filters = selectors.symbol_filters(symbol)
     snapshot = rules.compose_snapshot(
-        candles=selectors.closed_candles(symbol, interval, WINDOW_CANDLES),
+        candles=newest.shown,
+        indicator_facts=_indicator_facts(symbol, interval, newest.bars),
         quote=quote,
         ages_seconds={
             "quote": quote_age,
@@ -64,12 +77,21 @@ def _fresh_quote(symbol: str, now: datetime) -> tuple[Quote, float]:
     return quote, max(age, 0.0)
 
 
-def _candle_age(symbol: str, interval: Interval, now: datetime) -> float:
-    received_at = stored.received_at(symbol, interval)
-    if received_at is None:
-        raise StaleData(f"no closed {interval} candle of {symbol} is stored yet")
+def _candle_age(symbol: str, interval: Interval, received_at: datetime, now: datetime) -> float:
     age = (now - received_at).total_seconds()
     limit = CANDLE_AGE_INTERVALS_MAX * interval.milliseconds / 1000
     if age > limit:
         raise StaleData(f"the last closed candle of {symbol} came {age:.0f} s ago (limit {limit:.0f} s)")
     return max(age, 0.0)
+
+
+def _indicator_facts(symbol: str, interval: Interval, bars: bytes) -> dict[str, Decimal]:
+    """The facts of the window that ends with the newest of `bars`; raises StaleData."""
+    from market.rules import windows  # TA-Lib and NumPy: for processes that take snapshots only
+
+    key = (settings.TRADING_ENVIRONMENT.value, symbol, interval)
+    # Taken out while it goes on: another thread then opens its own, and a failure leaves nothing half way.
+    window = windows.follow(_kept.pop(key, None), bars, interval)
+    facts = windows.facts_of(window, interval)
+    _kept[key] = window
+    return facts

@@ -12,6 +12,7 @@ from django.db import connection
 
 from market import models, rules, selectors, services
 from market.contracts import (
+    INDICATOR_VERSION,
     WINDOW_CANDLES,
     AccountFrame,
     Candle,
@@ -383,7 +384,7 @@ def test_a_snapshot_holds_what_the_advisor_is_sent(ready: list[Candle], now: dat
     assert {"ema_9_1m", "rsi_14_1m", "atr_14_1m", "macd_hist_1m"} <= set(facts)
     assert len(payload["candles"]) == 30
     assert payload["candles"][-1][0] == "2026-03-02T11:59:00Z"
-    assert payload["indicator_version"] == "2"
+    assert payload["indicator_version"] == INDICATOR_VERSION
     assert all(isinstance(v, str) for v in payload["ages_seconds"].values())
 
 
