@@ -41,6 +41,13 @@
     };
   }
 
+  // The library joins the points of a series across whatever lies between; a stretch has the colour of the point
+  // it starts at, so the last point of each piece but the newest is drawn in none.
+  function unjoined(pieces) {
+    return pieces.flatMap((piece, number) => piece.map(([time, value], at) =>
+      at === piece.length - 1 && number < pieces.length - 1 ? {time, value, color: "rgba(0, 0, 0, 0)"} : {time, value}));
+  }
+
   let drawn = false;
   async function draw() {
     let data;
@@ -57,7 +64,7 @@
     candles.setData([...bars, ...gaps].sort((a, b) => a.time - b.time));
     holes.setData(data.missing.map((time) => ({time, value: 1, color: HOLE})));
     for (const [name, series] of Object.entries(lines)) {
-      series.setData([...data.lines[name].map(([time, value]) => ({time, value})), ...gaps].sort((a, b) => a.time - b.time));
+      series.setData(unjoined(data.lines[name]));
     }
     markers.setMarkers(data.marks.map(mark));
     say(bars.length ? "" : "No closed candle is stored yet.");

@@ -1,7 +1,7 @@
 """Lines of the candle chart. Plain Python: a web process need not carry NumPy and TA-Lib for two lines."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from market.contracts import Candle
@@ -34,6 +34,32 @@ def rsi(values: Sequence[float], period: int) -> list[float | None]:
             gain += (max(changes[number], 0.0) - gain) / period
             loss += (max(-changes[number], 0.0) - loss) / period
     return line
+
+
+Line = Callable[[Sequence[float]], list[float | None]]
+
+
+def line_over(candles: Sequence[Candle], span: timedelta, line: Line) -> list[float | None]:
+    """`line` over the closes, begun anew after each hole: what comes after says nothing of what is missing.
+
+    So it warms up again there, as the indicators of a snapshot do.
+    """
+    values: list[float | None] = []
+    start = 0
+    for end in range(1, len(candles) + 1):
+        if end == len(candles) or candles[end].open_time - candles[end - 1].open_time != span:
+            values += line([float(candle.close) for candle in candles[start:end]])
+            start = end
+    return values
+
+
+def segments(points: Sequence[tuple[int, float | None]]) -> list[list[tuple[int, float]]]:
+    """The points of each unbroken piece of a line; a point without a value ends a piece."""
+    return [
+        [(at, value) for at, value in piece if value is not None]
+        for drawn, piece in itertools.groupby(points, lambda point: point[1] is not None)
+        if drawn
+    ]
 
 
 def missing_opens(candles: Sequence[Candle], span: timedelta, limit: int) -> list[datetime]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -18,8 +19,11 @@ from tradingbot.core.decimals import plain
 CANDLES_SHOWN = 300
 ROWS_SHOWN = 40
 MISSING_MAX = 600
-EMA_PERIODS = (9, 21)
-RSI_PERIOD = 14
+LINES: dict[str, charts.Line] = {
+    "ema_9": partial(charts.ema, period=9),
+    "ema_21": partial(charts.ema, period=21),
+    "rsi_14": partial(charts.rsi, period=14),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ def chart(symbol: str, interval: Interval) -> Chart:
     if not stored:
         return Chart([], [], [])
     candles = [candle for candle, _ in stored]
-    closes = [float(c.close) for c in candles]
-    lines = [charts.ema(closes, period) for period in EMA_PERIODS] + [charts.rsi(closes, RSI_PERIOD)]
+    span = rules.length(interval)
+    lines = [charts.line_over(candles, span, line) for line in LINES.values()]
     marks = _marks_by_open_time(symbol, stored)
     holes = holes_between(symbol, candles[0].open_time, candles[-1].close_time)
     rows = [
@@ -62,14 +66,13 @@ def chart(symbol: str, interval: Interval) -> Chart:
         )
         for number, (candle, received_at) in enumerate(stored)
     ]
-    missing = charts.missing_opens(candles, rules.length(interval), MISSING_MAX)
+    missing = charts.missing_opens(candles, span, MISSING_MAX)
     return Chart(rows, missing, [hole for hole in holes if hole.filled_at is None])
 
 
 def chart_data(found: Chart) -> dict[str, Any]:
     """The chart for the browser: times in epoch seconds, numbers as the drawing needs them."""
     rows = [(clock.to_milliseconds(row.candle.open_time) // 1000, row) for row in found.rows]
-    columns = ("ema_9", "ema_21", "rsi_14")
     return {
         "candles": [
             [at, *(float(n) for n in (r.candle.open, r.candle.high, r.candle.low, r.candle.close))]
@@ -77,8 +80,8 @@ def chart_data(found: Chart) -> dict[str, Any]:
         ],
         "missing": [clock.to_milliseconds(at) // 1000 for at in found.missing],
         "lines": {
-            name: [[at, r.lines[index]] for at, r in rows if r.lines[index] is not None]
-            for index, name in enumerate(columns)
+            name: charts.segments([(at, r.lines[index]) for at, r in rows])
+            for index, name in enumerate(LINES)
         },
         "marks": [
             {"time": at, "kind": mark.kind, "side": mark.side, "text": mark.text}

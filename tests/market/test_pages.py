@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -53,6 +54,29 @@ def test_too_few_candles_give_no_line(count: int) -> None:
     closes = [float(n + 1) for n in range(count)]
 
     assert len(charts.ema(closes, 9)) == len(charts.rsi(closes, 14)) == count
+
+
+@pytest.mark.parametrize(
+    ("line", "warm_up"), [(partial(charts.ema, period=9), 8), (partial(charts.rsi, period=14), 14)]
+)
+def test_a_line_begins_anew_after_a_hole(line: charts.Line, warm_up: int) -> None:
+    minutes = walk(80)
+    before, after = minutes[:30], minutes[34:]
+
+    values = charts.line_over([*before, *after], MINUTE, line)
+
+    assert values == line([float(c.close) for c in before]) + line([float(c.close) for c in after])
+    assert values[30 : 30 + warm_up] == [None] * warm_up and values[30 + warm_up] is not None
+
+
+def test_no_piece_of_a_line_lies_on_both_sides_of_a_hole() -> None:
+    pieces = charts.segments([(1, None), (2, 5.0), (3, 0.0), (4, None), (5, 7.0)])
+
+    assert pieces == [[(2, 5.0), (3, 0.0)], [(5, 7.0)]]
+
+
+def test_a_chart_without_candles_has_no_lines() -> None:
+    assert charts.line_over([], MINUTE, partial(charts.ema, period=9)) == charts.segments([]) == []
 
 
 def test_a_mark_stands_at_the_last_candle_that_was_stored_before_it(now: datetime) -> None:
@@ -116,6 +140,10 @@ def test_the_chart_data_names_missing_candles_and_places_marks(
 
     seconds = [clock.to_milliseconds(c.open_time) // 1000 for c in minutes]
     assert data["missing"] == seconds[330:336]
+    assert [[piece[0][0], piece[-1][0]] for piece in data["lines"]["ema_9"]] == [
+        [seconds[62], seconds[329]],
+        [seconds[344], seconds[359]],
+    ]
     assert data["candles"][-1][0] == seconds[-1] and len(data["candles"]) == drawn.CANDLES_SHOWN
     assert data["marks"] == [{"time": seconds[340], "kind": "fill", "side": "BUY", "text": "x"}]
 

@@ -48,6 +48,51 @@ def test_the_chart_is_drawn_and_follows_new_candles(watched: Watched) -> None:
     )
 
 
+# Per colour of a line, how many columns of the chart's canvases show it: where a hole is shaded, and elsewhere.
+COLUMNS_OF_LINES = """() => {
+  const near = (d, i, [r, g, b]) => Math.abs(d[i] - r) + Math.abs(d[i + 1] - g) + Math.abs(d[i + 2] - b) < 60;
+  const shaded = (d, i) => d[i] > d[i + 1] + 15 && Math.abs(d[i + 1] - d[i + 2]) < 20 && d[i] < 140;
+  const panes = [...document.querySelectorAll("#chart canvas")].filter((c) => c.width > 150 && c.height > 60);
+  const pixels = (c) => {
+    const copy = Object.assign(document.createElement("canvas"), {width: c.width, height: c.height});
+    const context = copy.getContext("2d", {willReadFrequently: true});
+    context.drawImage(c, 0, 0);
+    return context.getImageData(0, 0, c.width, c.height).data;
+  };
+  const images = panes.map((c) => [c, pixels(c)]);
+  const holes = new Set();
+  for (const [c, d] of images) for (let x = 0; x < c.width; x++) {
+    let count = 0;
+    for (let y = 0; y < c.height; y++) if (shaded(d, 4 * (y * c.width + x))) count++;
+    if (count > c.height / 2) holes.add(x);
+  }
+  const lines = {ema_9: [255, 209, 102], ema_21: [127, 212, 176], rsi_14: [201, 167, 255]};
+  return Object.fromEntries(Object.entries(lines).map(([name, colour]) => {
+    const columns = new Set();
+    for (const [c, d] of images) for (let x = 0; x < c.width; x++) for (let y = 0; y < c.height; y++) {
+      if (d[4 * (y * c.width + x) + 3] > 150 && near(d, 4 * (y * c.width + x), colour)) { columns.add(x); break; }
+    }
+    const inside = [...columns].filter((x) => holes.has(x)).length;
+    return [name, {holes: holes.size, inside, outside: columns.size - inside}];
+  }));
+}"""
+
+
+@in_both_sizes
+def test_no_line_is_drawn_across_a_hole(watched: Watched) -> None:
+    fill_the_store(clock.now())
+    page = watched.open("/market/BTCUSDT/")
+    expect(page.locator("#chart[data-drawn='300'][data-holes='6']")).to_be_visible()
+    page.wait_for_function(
+        f"() => Object.values(({COLUMNS_OF_LINES})()).every((line) => line.holes > 10 && line.outside > 10)",
+        timeout=60_000,
+    )
+
+    columns = page.evaluate(COLUMNS_OF_LINES)
+
+    assert [line["inside"] for line in columns.values()] == [0, 0, 0], columns
+
+
 @in_both_sizes
 def test_the_feed_page_fits_the_screen(watched: Watched) -> None:
     fill_the_store(clock.now())
