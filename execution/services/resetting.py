@@ -17,7 +17,7 @@ from execution.contracts import (
     OrderStatus,
     Outcome,
 )
-from execution.models import Account, Divergence, Fill, Order, Position
+from execution.models import Account, Divergence, Fill, Lot, Order, Position
 from execution.services.findings import Finding, close
 from execution.services.saga import conclude_absent
 from tradingbot.core import audit
@@ -134,6 +134,9 @@ def _forget_positions(now: datetime) -> dict[str, Any]:
     lost = {p.symbol: {"quantity": plain(p.quantity), "cost_quote": plain(p.cost_quote)} for p in held}
     held.update(
         quantity=ZERO, cost_quote=ZERO, stop_price=None, target_price=None, opened_at=None, updated_at=now
+    )
+    Lot.objects.filter(environment=selectors.ENVIRONMENT, quantity_left__gt=0).update(
+        quantity_left=ZERO, cost_left_quote=ZERO
     )
     for symbol in lost:
         announce("position", symbol)

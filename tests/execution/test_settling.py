@@ -264,6 +264,8 @@ def test_trading_goes_on_after_a_reset_with_the_exchanges_ids_beginning_again(de
     again = Fill.objects.filter(order=order)
     assert again and set(again.values_list("trade_id", flat=True)) <= first_ids
     assert order.events.filter(kind="filled").exists()
+    held = sum(again.values_list("quantity", flat=True)) - sum(again.values_list("commission", flat=True))
+    assert Position.objects.get(symbol=SYMBOL).quantity == held
     assert desk.reconcile().status == "clean"
 
 
