@@ -2,9 +2,44 @@
 
 from django import forms
 
+from execution.contracts import Decision, RequestKind
+
+REASON_LENGTH_MAX = 300
+WATCH = "keep_watching"
+# What a page offers, by the name of the pressed button; the services decide what of it fits.
+REVIEW_ANSWERS = (RequestKind.CONFIRM_FILLED, RequestKind.CONFIRM_ABSENT, WATCH)
+SETTLEMENTS = (Decision.ADOPT, Decision.IGNORE, RequestKind.ADOPT_ORDER, RequestKind.CANCEL_ORDER)
+
 
 class ApproveForm(forms.Form):
     """An approval names what was on the screen: the version and the digest of the order."""
 
     version = forms.IntegerField(min_value=1)
     digest = forms.RegexField(r"^[0-9a-f]{64}$")
+
+
+class _AnswerForm(forms.Form):
+    """A person's answer names the version that was on the screen, and says why."""
+
+    version = forms.IntegerField(min_value=1)
+    reason = forms.CharField(max_length=REASON_LENGTH_MAX)
+
+
+class ReviewForm(_AnswerForm):
+    """An answer for an order of unknown fate."""
+
+    answer = forms.ChoiceField(choices=[(str(a), str(a)) for a in REVIEW_ANSWERS])
+    trade_ids = forms.RegexField(r"^[\d,;\s]*$", max_length=2000, required=False)
+
+    def clean_trade_ids(self) -> list[int]:
+        """The ids as numbers, divided by commas or blanks."""
+        text = self.cleaned_data["trade_ids"].replace(",", " ").replace(";", " ")
+        if any(len(word) > 18 for word in text.split()):
+            raise forms.ValidationError("A trade id has at most 18 digits.")
+        return [int(word) for word in text.split()]
+
+
+class SettleForm(_AnswerForm):
+    """A decision on a divergence."""
+
+    decision = forms.ChoiceField(choices=[(str(s), str(s)) for s in SETTLEMENTS])

@@ -8,8 +8,13 @@ urlpatterns: list[URLPattern] = [
     path("approvals/<uuid:proposal_id>/approve/", views.approve, name="approve_proposal"),
     path("orders/", views.orders, name="orders"),
     path("orders/<uuid:order_id>/", views.order, name="order"),
+    path("orders/<uuid:order_id>/review/", views.review, name="review"),
+    path("orders/<uuid:order_id>/review/answer/", views.answer_review, name="answer_review"),
     path("positions/", views.positions, name="positions"),
     path("reconciliation/", views.reconciliation, name="reconciliation"),
     path("reconciliation/run/", views.reconcile_now, name="reconcile_now"),
+    path("reconciliation/divergences.csv", views.divergences_csv, name="divergences_csv"),
+    path("reconciliation/divergences/<int:divergence_id>/", views.divergence, name="divergence"),
+    path("reconciliation/divergences/<int:divergence_id>/settle/", views.settle, name="settle_divergence"),
     path("reconciliation/<int:run_id>/", views.reconciliation_run, name="reconciliation_run"),
 ]

@@ -1,5 +1,6 @@
 """Pages and commands of execution."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
@@ -9,8 +10,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from execution import selectors, services
-from execution.forms import ApproveForm
-from execution.models import Order, ReconciliationRun
+from execution.contracts import AnswerRefused, Decision, RequestKind
+from execution.forms import WATCH, ApproveForm, ReviewForm, SettleForm
+from execution.models import Divergence, Order, ReconciliationRun
+from execution.rules import reporting
 from proposals import selectors as proposals
 from proposals.contracts import DecisionRefused
 from tradingbot.core import clock, commands, panels
@@ -59,11 +62,45 @@ def orders(request: HttpRequest) -> HttpResponse:
 @require_safe
 def order(request: HttpRequest, order_id: UUID) -> HttpResponse:
     """One order with its timeline."""
-    found = Order.objects.filter(environment=selectors.ENVIRONMENT, pk=order_id).first()
-    if found is None:
-        raise Http404
+    found = _order(order_id)
     context = {"here": "orders", "panels": (f"order:{order_id}",), "order": found}
     return render(request, "execution/order_page.html", context)
+
+
+@never_cache
+@require_safe
+def review(request: HttpRequest, order_id: UUID) -> HttpResponse:
+    """What is known of an order of unknown fate, and what a person may answer."""
+    found = _order(order_id)
+    context = {"here": "orders", "panels": (f"review:{order_id}",), "order": found}
+    return render(request, "execution/review_page.html", context)
+
+
+@never_cache
+@require_POST
+def answer_review(request: HttpRequest, order_id: UUID) -> HttpResponse:
+    """A person's answer for an order of unknown fate: version, reason, and trade ids where it was filled."""
+    _order(order_id)
+    form = ReviewForm(request.POST)
+    shown = commands.Shown(keys=(f"review:{order_id}",), page=reverse("review", args=[order_id]))
+    if not request.user.has_perm("execution.resolve_order"):
+        return _not_allowed(request, shown)
+    if not form.is_valid():
+        return commands.refused(request, shown, sentence=_first_error(form), status=422)
+    said = form.cleaned_data
+    stated = {
+        "order_id": order_id,
+        "version": said["version"],
+        "reason": said["reason"],
+        "actor": request.user.get_username(),
+        "now": clock.now(),
+    }
+    if said["answer"] == WATCH:
+        sentence = "Watching on. A person is asked again when the time is over and nothing was found."
+        return _answer(request, shown, lambda: services.keep_watching(**stated), sentence)
+    asked = {"answer": RequestKind(said["answer"]), "trade_ids": said["trade_ids"]}
+    sentence = "Taken. The exchange is asked first; what came of it shows here in a few seconds."
+    return _answer(request, shown, lambda: services.ask_review(**stated, **asked), sentence)
 
 
 @never_cache
@@ -87,7 +124,7 @@ def positions(request: HttpRequest) -> HttpResponse:
 @require_safe
 def reconciliation(request: HttpRequest) -> HttpResponse:
     """Whether our books agree with the exchange's."""
-    keys = ("reconciliation.verdict", "reconciliation", "reconciliation.runs")
+    keys = ("reconciliation.verdict", "reconciliation.figures", "reconciliation", "reconciliation.runs")
     return render(request, "execution/reconciliation_page.html", {"here": "reconciliation", "panels": keys})
 
 
@@ -111,3 +148,101 @@ def reconcile_now(request: HttpRequest) -> HttpResponse:
     )
     sentence = "Asked for. The run appears in the list within a few seconds."
     return commands.done(request, shown, sentence=sentence)
+
+
+@never_cache
+@require_safe
+def divergence(request: HttpRequest, divergence_id: int) -> HttpResponse:
+    """One divergence: both records, its age, what may be done or what was."""
+    _divergence(divergence_id)
+    context = {
+        "here": "reconciliation",
+        "panels": (f"divergence:{divergence_id}",),
+        "divergence_id": divergence_id,
+    }
+    return render(request, "execution/divergence_page.html", context)
+
+
+@never_cache
+@require_POST
+def settle(request: HttpRequest, divergence_id: int) -> HttpResponse:
+    """A person's decision on a divergence: version and reason."""
+    _divergence(divergence_id)
+    form = SettleForm(request.POST)
+    shown = commands.Shown(
+        keys=(f"divergence:{divergence_id}",), page=reverse("divergence", args=[divergence_id])
+    )
+    if not request.user.has_perm("execution.settle_divergence"):
+        return _not_allowed(request, shown)
+    if not form.is_valid():
+        return commands.refused(request, shown, sentence=_first_error(form), status=422)
+    said = form.cleaned_data
+    stated = {
+        "divergence_id": divergence_id,
+        "version": said["version"],
+        "reason": said["reason"],
+        "actor": request.user.get_username(),
+        "now": clock.now(),
+    }
+    if said["decision"] in set(Decision):
+        decision = Decision(said["decision"])
+        sentence = (
+            "Ignored, with your reason." if decision is Decision.IGNORE else "Adopted; compared again now."
+        )
+        return _answer(
+            request, shown, lambda: services.settle_divergence(**stated, decision=decision), sentence
+        )
+    kind = RequestKind(said["decision"])
+    sentence = "Taken. The exchange is asked; what came of it shows here in a few seconds."
+    return _answer(request, shown, lambda: services.ask_settlement(**stated, kind=kind), sentence)
+
+
+@never_cache
+@require_safe
+def divergences_csv(request: HttpRequest) -> HttpResponse:
+    """All divergences as a file, the newest first; no cell can be taken for a formula."""
+    answer = HttpResponse(
+        reporting.csv_of(selectors.all_divergences()), content_type="text/csv; charset=utf-8"
+    )
+    name = f"divergences-{selectors.ENVIRONMENT}-{clock.now():%Y%m%d-%H%M%S}.csv"
+    answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
+
+
+# --- the parts ------------------------------------------------------------------------------------------
+
+
+def _order(order_id: UUID) -> Order:
+    found = Order.objects.filter(environment=selectors.ENVIRONMENT, pk=order_id).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+def _divergence(divergence_id: int) -> None:
+    if not Divergence.objects.filter(environment=selectors.ENVIRONMENT, pk=divergence_id).exists():
+        raise Http404
+
+
+def _answer(
+    request: HttpRequest, shown: commands.Shown, act: Callable[[], object], sentence: str
+) -> HttpResponse:
+    try:
+        act()
+    except AnswerRefused as refusal:
+        return commands.refused(request, shown, sentence=refusal.detail, status=409)
+    return commands.done(request, shown, sentence=sentence)
+
+
+def _not_allowed(request: HttpRequest, shown: commands.Shown) -> HttpResponse:
+    sentence = "Nothing was done: your account may look, and not decide. Ask for the role operator."
+    return commands.refused(request, shown, sentence=sentence, status=409)
+
+
+def _first_error(form: ReviewForm | SettleForm) -> str:
+    sentences = {
+        "reason": "say why, in at most 300 characters.",
+        "trade_ids": "trade ids are whole numbers, divided by commas.",
+    }
+    name = next(iter(form.errors))
+    return f"Nothing was done: {sentences.get(name, 'the page did not say what was shown. Reload it.')}"

@@ -64,7 +64,7 @@
       const sending = "sending" in button.dataset || (button.form && "sending" in button.form.dataset);
       button.classList.toggle("in-flight", Boolean(sending));
       if (sending) { button.disabled = true; continue; }
-      button.disabled = "refused" in button.dataset || (stale && button.dataset.command !== "halt");
+      button.disabled = "refused" in button.dataset || "refusedUntil" in button.dataset || (stale && button.dataset.command !== "halt");
     }
     if (stale) letGo();
   }
@@ -85,6 +85,10 @@
       element.dataset.shown = left <= 0 ? "time is up" : pair(Math.floor(left / 60)) + ":" + pair(left % 60);
       element.classList.toggle("soon", left <= 30);
       if ("announce" in (element.closest("[data-announce]") || {dataset: {}}).dataset && [60, 30, 10].includes(left)) say(left + " seconds left to decide", "status");
+    }
+    // A command that opens at an instant; the server judges the instant again.
+    for (const button of all("button[data-refused-until]")) {
+      if (Date.parse(button.dataset.refusedUntil) <= now) { delete button.dataset.refusedUntil; switchCommands(); }
     }
     setText(byId("utc"), new Date(now).toISOString().slice(11, 19) + " UTC");
     const pending = byId("panel-badge-pending"), count = pending ? parseInt(pending.textContent, 10) || 0 : 0;

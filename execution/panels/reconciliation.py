@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from execution import selectors
-from execution.models import Divergence, ReconciliationRequest, ReconciliationRun
+from execution import selectors, services
+from execution.models import Divergence, Order, ReconciliationRequest, ReconciliationRun
+from execution.rules.reporting import WHAT_TO_DO
 from tradingbot.core import clock
 from tradingbot.core.panels import UnknownPanel, panel
 
@@ -23,6 +24,50 @@ def reconciliation_verdict(user: Any, argument: str) -> dict[str, Any]:
         "run": selectors.last_completed_run(),
         "agreed": agreed,
         "note": note,
+        "figures": selectors.divergence_figures(clock.now()),
+    }
+
+
+@panel("reconciliation.figures", template="execution/figures.html", topics={"reconciliation", "divergence"})
+def figures(user: Any, argument: str) -> dict[str, Any]:
+    """`reconciliation_divergences = 0 for 48 h`, and how well it was looked for."""
+    return {"figures": selectors.divergence_figures(clock.now())}
+
+
+@panel(
+    "divergence",
+    template="execution/divergence.html",
+    topics={"divergence", "reconciliation"},
+    keyed_by="divergence",
+)
+def divergence(user: Any, argument: str) -> dict[str, Any]:
+    """One divergence: both records side by side, its cause, and what may be done or what was."""
+    row = (
+        _divergences().filter(pk=int(argument)).first()
+        if argument.isdecimal() and len(argument) < 19
+        else None
+    )
+    if row is None:
+        raise UnknownPanel("there is no such divergence")
+    requests = list(row.requests.order_by("-id")[:RECENT_SHOWN])
+    order = None
+    if row.subject.startswith("order:"):
+        order = Order.objects.filter(
+            environment=selectors.ENVIRONMENT, client_order_id=row.subject.removeprefix("order:")
+        ).first()
+    return {
+        "d": row,
+        "order": order,
+        "records": [
+            (name, row.theirs.get(name), row.ours.get(name))
+            for name in dict.fromkeys([*row.theirs, *row.ours])
+        ],
+        "what_to_do": WHAT_TO_DO[row.kind],
+        "blocks": [row.symbol] if row.symbol else ["every symbol"],
+        "asked": next((request for request in requests if request.done_at is None), None),
+        "answered": [request for request in requests if request.done_at is not None],
+        "may": user.has_perm("execution.settle_divergence"),
+        "choices": services.choices_of(row),
     }
 
 

@@ -6,10 +6,15 @@ from execution.services.claiming import abort_stale_intents, claim_proposal
 from execution.services.folding import apply_report, fold_account_event, fold_pending_events
 from execution.services.personal import carry_out_requests
 from execution.services.reconciling import measure_clock, reconcile, request_reconciliation
-from execution.services.reviewing import absence_may_be_confirmed_at, ask_review, keep_watching
+from execution.services.reviewing import (
+    absence_may_be_confirmed_at,
+    ask_review,
+    how_it_stands,
+    keep_watching,
+)
 from execution.services.saga import conclusive_instant, probe_unknown
 from execution.services.sending import gateway, mark_silent_sends_unknown, send_order
-from execution.services.settling import ask_settlement, settle_divergence
+from execution.services.settling import ask_settlement, choices_of, settle_divergence
 
 __all__ = [
     "abort_stale_intents",
@@ -19,11 +24,13 @@ __all__ = [
     "ask_review",
     "ask_settlement",
     "carry_out_requests",
+    "choices_of",
     "claim_proposal",
     "conclusive_instant",
     "fold_account_event",
     "fold_pending_events",
     "gateway",
+    "how_it_stands",
     "keep_watching",
     "mark_silent_sends_unknown",
     "measure_clock",

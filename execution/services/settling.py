@@ -31,18 +31,35 @@ from tradingbot.core.announce import announce
 from tradingbot.core.decimals import ZERO, plain
 
 K = DivergenceKind
-# What a person may do about each kind that stays open. The rest is posted from the exchange's record at once.
+# What stays open until a person decides, by the words of the button. The rest is posted from the record at once.
 ADOPTABLE: dict[str, str] = {
-    K.BALANCE: "Book the difference as a movement from outside (a deposit or a withdrawal).",
-    K.FEE: "Correct the balances to the exchange's fee; the fill stays as it was booked.",
-    K.ORDER_MISSING_THERE: "Take the order as ended: nothing stays reserved for it.",
-    K.ENVIRONMENT_RESET: "Begin a new ledger from the balances of now. What was before is kept as history.",
+    K.BALANCE: "Book it as a movement from outside",
+    K.FEE: "Correct the balances to the exchange's fee",
+    K.ORDER_MISSING_THERE: "Take the order as ended",
+    K.ENVIRONMENT_RESET: "Accept the reset: begin a new ledger",
 }
 ASKABLE: dict[str, tuple[RequestKind, ...]] = {
     K.FOREIGN_ORDER: (RequestKind.ADOPT_ORDER, RequestKind.CANCEL_ORDER)
 }
 NOT_IGNORABLE = frozenset({K.ENVIRONMENT_RESET})
 ENDED = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"})
+
+
+def choices_of(divergence: Divergence) -> list[tuple[str, str]]:
+    """What a person may decide on it now: (decision, words of the button); none once it is closed."""
+    if divergence.closed_at is not None:
+        return []
+    found: list[tuple[str, str]] = []
+    if divergence.kind in ADOPTABLE:
+        found.append((Decision.ADOPT, ADOPTABLE[divergence.kind]))
+    if divergence.kind == K.FOREIGN_ORDER:
+        if divergence.theirs.get("status") in ENDED:
+            found.append((RequestKind.ADOPT_ORDER, "Book its trades as movements from outside"))
+        else:
+            found.append((RequestKind.CANCEL_ORDER, "Cancel it on the exchange"))
+    if divergence.kind not in NOT_IGNORABLE:
+        found.append((Decision.IGNORE, "Ignore it"))
+    return found
 
 
 def settle_divergence(

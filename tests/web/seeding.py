@@ -174,14 +174,22 @@ def proposal(
     return Proposal.objects.create(decision=decision(now, symbol=symbol), **values)
 
 
-def order(of: Proposal, now: datetime, *, status: str = OrderStatus.CONFIRMED, **fields: Any) -> Order:
-    """The order of an approved proposal."""
+def order(
+    of: Proposal,
+    now: datetime,
+    *,
+    status: str = OrderStatus.CONFIRMED,
+    signed_at: datetime | None = None,
+    **fields: Any,
+) -> Order:
+    """The order of an approved proposal; long ago signed, unless said otherwise."""
+    timestamp_ms = int(signed_at.timestamp() * 1000) if signed_at else 1_772_452_800_123
     client_order_id = f"tb-{of.pk.hex[:24]}"
     intent = ExecutionIntent.objects.create(
         environment=ENVIRONMENT, proposal=of, client_order_id=client_order_id, symbol=of.symbol, side=of.side,
         order_type=of.order_type, time_in_force=of.time_in_force, quantity=of.quantity, price=of.price,
         stop_price=of.stop_price, target_price=of.target_price, digest=of.digest, limits_version=1,
-        control_version=3, timestamp_ms=1_772_452_800_123, recv_window_ms=3000,
+        control_version=3, timestamp_ms=timestamp_ms, recv_window_ms=3000,
         created_at=now + timedelta(milliseconds=200),
     )  # fmt: skip
     values: dict[str, Any] = {

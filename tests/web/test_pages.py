@@ -40,6 +40,7 @@ def detail_pages(desk: seeding.Desk) -> list[str]:
         f"/orders/{desk.order.pk}/",
         f"/orders/{desk.unknown.pk}/",
         f"/reconciliation/{desk.run.pk}/",
+        f"/orders/{desk.unknown.pk}/review/",
     ]
 
 
@@ -90,7 +91,7 @@ def test_queue_costs_the_same_for_one_and_for_thirty(client: Client) -> None:
     assert len(many) == len(few)
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 def test_detail_page_shows_its_row(client: Client, full: seeding.Desk, number: int) -> None:
     answer = client.get(detail_pages(full)[number])
 

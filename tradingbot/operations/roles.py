@@ -20,10 +20,12 @@ VIEW = (
     "execution.view_divergence",
     "execution.view_reconciliationrun",
 )
+# Deciding on an order of unknown fate, and on a difference between our books and the exchange's.
+SETTLE = ("execution.resolve_order", "execution.settle_divergence")
 ROLES: dict[str, tuple[str, ...]] = {
     "viewer": VIEW,
-    "operator": VIEW,
-    "risk_manager": (*VIEW, "risk.add_risklimits", "risk.change_tradingcontrol"),
+    "operator": (*VIEW, *SETTLE),
+    "risk_manager": (*VIEW, *SETTLE, "risk.add_risklimits", "risk.change_tradingcontrol"),
 }
 
 

@@ -11,6 +11,7 @@ from tradingbot.core import clock, commands, panels
 from tradingbot.core.models import Alert
 
 OVERVIEW_PANELS = (
+    "reviews",
     "queue.next",
     "alerts.open",
     "account",

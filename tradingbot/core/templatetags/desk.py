@@ -1,6 +1,7 @@
 """Template tags of the desk: panels by name, and one fixed style of numbers, times and words."""
 
-from datetime import datetime
+import json
+from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from typing import Any
 
@@ -44,8 +45,19 @@ WORDS: dict[str, tuple[str, str]] = {
     "clean": ("clean", "good"),
     "degraded": ("degraded", "warn"),
     "divergent": ("divergences found", "bad"),
+    "posted": ("posted from the exchange's record", "good"),
+    "gone": ("no longer observed", "idle"),
+    "adopted": ("adopted", "good"),
+    "cancelled": ("cancelled on the exchange", "good"),
+    "ignored": ("ignored", "warn"),
+    "reset": ("reset accepted", "good"),
 }
-SUBJECT_PAGES = {"proposal": "proposal", "order": "order", "reconciliation": "reconciliation_run"}
+SUBJECT_PAGES = {
+    "proposal": "proposal",
+    "order": "order",
+    "reconciliation": "reconciliation_run",
+    "divergence": "divergence",
+}
 
 
 @register.simple_tag(takes_context=True)
@@ -184,6 +196,23 @@ def milliseconds(value: Any) -> str:
     if count < 10_000:
         return f"{count:,} ms".replace(",", "\u202f")
     return f"{count / 1000:.1f} s" if count < 120_000 else f"{count // 60_000} min"
+
+
+@register.filter
+def span(value: Any) -> str:
+    """A timedelta: `40 s`, `12 min`, `31 h`."""
+    if not isinstance(value, timedelta):
+        return MISSING
+    seconds = int(value.total_seconds())
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+@register.filter
+def raw_json(value: Any) -> str:
+    """A stored answer of the exchange, as one line of JSON."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 @register.filter
