@@ -40,8 +40,7 @@ def test_signature_may_be_in_upper_case(trader: Trader) -> None:
 
     response = trader.http.get(url, headers={"X-MBX-APIKEY": trader.api_key}, timeout=5)
 
-    # The signature was good: the order was looked for.
-    assert code(response) == (400, -2013)
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize("missing", ["timestamp", "signature"])
