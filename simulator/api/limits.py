@@ -13,7 +13,11 @@ DAY_MS = 86_400_000
 WEIGHT_PER_MINUTE = 6_000
 ORDERS_PER_10_SECONDS = 100
 ORDERS_PER_DAY = 200_000
+FIVE_MINUTES_MS = 300_000
 RAW_REQUESTS_PER_5_MINUTES = 300_000
+CONNECTIONS_PER_5_MINUTES = 300
+MAKER_GIVES_BACK = 5
+"""An order's first fill gives back 1 of the unfilled-order count, as maker more: 5 in the FAQ's example."""
 # How many requests after a 429 bring a ban is not documented: the stricter reading.
 IGNORED_MAX = 10
 BAN_SECONDS = 120
@@ -53,24 +57,29 @@ class Standing:
 
 
 class Limiter:
-    """REQUEST_WEIGHT by address, ORDERS by account. Counts are not kept over a restart."""
+    """REQUEST_WEIGHT, RAW_REQUESTS and connections by address, ORDERS by account. Counts are not kept over a
+    restart."""
 
     def __init__(self) -> None:
         self._weights: dict[str, Window] = {}
+        self._raw: dict[str, Window] = {}
+        self._connections: dict[str, Window] = {}
         self._orders: dict[int, tuple[Window, Window]] = {}
         self._standings: dict[str, Standing] = {}
         self._everybody_waits_until_ms = 0
 
     def charge(self, address: str, weight: int, now_ms: int) -> None:
-        """Count the weight; raise -1003 with 429 when the minute's limit is exceeded, and with 418 when the
-        address went on although it was told to wait."""
+        """Count the request and its weight; raise -1003 with 429 when a limit is exceeded, and with 418 when
+        the address went on although it was told to wait."""
         standing = self._standings.setdefault(address, Standing())
         self._refuse_banned(standing, now_ms)
         self.add_weight(address, weight, now_ms)
-        window = self._weights[address]
-        if window.count(now_ms) > window.limit:
-            until_ms = now_ms + window.seconds_left(now_ms) * 1000
-            standing.wait_until_ms = max(standing.wait_until_ms, until_ms)
+        raw = _window(self._raw, address, FIVE_MINUTES_MS, RAW_REQUESTS_PER_5_MINUTES)
+        raw.add(1, now_ms)
+        for window in (self._weights[address], raw):
+            if window.count(now_ms) > window.limit:
+                until_ms = now_ms + window.seconds_left(now_ms) * 1000
+                standing.wait_until_ms = max(standing.wait_until_ms, until_ms)
         until_ms = max(standing.wait_until_ms, self._everybody_waits_until_ms)
         if now_ms >= until_ms:
             standing.ignored = 0
@@ -82,7 +91,7 @@ class Limiter:
             self._refuse_banned(standing, now_ms)
         raise ExchangeError(
             -1003,
-            f"Too much request weight used; current limit is {window.limit} request weight per 1 MINUTE. "
+            f"Too much request weight used; current limit is {WEIGHT_PER_MINUTE} request weight per 1 MINUTE. "
             "Please use WebSocket Streams for live updates to avoid polling the API.",
             status=429,
             retry_after_s=-(-(until_ms - now_ms) // 1000),
@@ -105,12 +114,26 @@ class Limiter:
 
     def add_weight(self, address: str, weight: int, now_ms: int) -> None:
         """Count without refusing, e.g. a new WS API connection."""
-        window = self._weights.setdefault(address, Window(MINUTE_MS, WEIGHT_PER_MINUTE))
-        window.add(weight, now_ms)
+        _window(self._weights, address, MINUTE_MS, WEIGHT_PER_MINUTE).add(weight, now_ms)
+
+    def count_connection(self, address: str, speed: float, now_ms: int) -> None:
+        """Count a new socket; raise -1034 when there were too many in five minutes. A market that runs `speed`
+        times as fast as the wall has its clients reconnect as much more often, and allows it."""
+        window = _window(self._connections, address, FIVE_MINUTES_MS, CONNECTIONS_PER_5_MINUTES)
+        window.add(1, now_ms)
+        if window.count(now_ms) > window.limit * max(1.0, speed):
+            raise ExchangeError(
+                -1034,
+                f"Too many connection attempts from IP; current limit is {window.limit} per '5 MINUTE'.",
+                status=429,
+                retry_after_s=window.seconds_left(now_ms),
+            )
 
     def forget(self) -> None:
         """Start all counts again."""
         self._weights.clear()
+        self._raw.clear()
+        self._connections.clear()
         self._orders.clear()
         self._standings.clear()
         self._everybody_waits_until_ms = 0
@@ -135,7 +158,7 @@ class Limiter:
                 )
 
     def add_orders(self, account_id: int, amount: int, now_ms: int) -> None:
-        """+1 for a new order, -1 when an order gets its first fill."""
+        """Up for new orders, down when an order gets its first fill."""
         for window in self._order_windows(account_id):
             window.add(amount, now_ms)
 
@@ -149,6 +172,13 @@ class Limiter:
             account_id,
             (Window(TEN_SECONDS_MS, ORDERS_PER_10_SECONDS), Window(DAY_MS, ORDERS_PER_DAY)),
         )
+
+
+def _window(windows: dict[str, Window], address: str, length_ms: int, limit: int) -> Window:
+    window = windows.get(address)
+    if window is None:
+        window = windows[address] = Window(length_ms, limit)
+    return window
 
 
 def rate_limits_json() -> list[dict[str, Any]]:

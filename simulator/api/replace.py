@@ -54,7 +54,12 @@ def cancel_replace(desk: Desk, call: Call) -> dict[str, Any]:
         both = cancel_error is not None and place_error is not None
         status, code = (400, -2022) if both else (409, -2021)
         raise _failed(
-            status, code, *results, cancel_error or canceled, place_error or placed, exceeded if stops else None
+            status,
+            code,
+            *results,
+            cancel_error or canceled,
+            place_error or placed,
+            exceeded if stops else None,
         )
     return {
         "cancelResult": results[0],

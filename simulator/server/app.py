@@ -11,12 +11,13 @@ from urllib.parse import unquote
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from simulator.api.time_units import wants_microseconds
 from simulator.engine.errors import ExchangeError
 from simulator.scenario import Scenario, read_scenario
 from simulator.server.control import Control
 from simulator.server.incidents import Incidents
 from simulator.server.market_streams import Subscriber
-from simulator.server.rest import RestApi
+from simulator.server.rest import RestApi, error_response
 from simulator.server.sockets import Connection
 from simulator.server.venue import Venue, VenueSettings
 from simulator.server.ws_api import CONNECT_WEIGHT, PATH, WsApi
@@ -58,8 +59,8 @@ def make_app(settings: VenueSettings | None = None) -> web.Application:
     async def api_socket(request: web.Request) -> web.StreamResponse:
         return_limits = request.query.get("returnRateLimits", "true") != "false"
         venue.desk.limiter.add_weight(request.remote or "", CONNECT_WEIGHT, venue.now_ms())
-        return await venue.connections.serve(
-            request, PATH, lambda connection, text: ws_api.receive(connection, text, return_limits)
+        return await _socket(
+            venue, request, PATH, lambda connection, text: ws_api.receive(connection, text, return_limits)
         )
 
     async def run(app: web.Application) -> AsyncIterator[None]:
@@ -112,7 +113,23 @@ async def _market_socket(
     def on_text(connection: Connection, text: str) -> None:
         venue.market_streams.receive(subscribers[connection], text)
 
-    return await venue.connections.serve(request, path, on_text, on_open)
+    return await _socket(venue, request, path, on_text, on_open)
+
+
+async def _socket(
+    venue: Venue,
+    request: web.Request,
+    path: str,
+    on_text: Callable[[Connection, str], None],
+    on_open: Callable[[Connection], None] | None = None,
+) -> web.StreamResponse:
+    """Serve a socket, unless its address opens too many or its time unit is none."""
+    try:
+        venue.desk.limiter.count_connection(request.remote or "", venue.clock.speed, venue.now_ms())
+        microseconds = wants_microseconds(request.query.get("timeUnit"))
+    except ExchangeError as error:
+        return error_response(error)
+    return await venue.connections.serve(request, path, on_text, on_open, microseconds)
 
 
 async def _run_venue(

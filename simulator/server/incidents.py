@@ -11,6 +11,7 @@ import msgspec
 
 from simulator.api.order_params import parse_order
 from simulator.api.params import Params
+from simulator.api.time_units import event_in_microseconds
 from simulator.engine.contracts import Account
 from simulator.engine.instruments import STATUSES, TRADING
 from simulator.faults import AT_ONCE, Fault, FaultKind
@@ -65,8 +66,9 @@ class Incidents:
         self._fired(fault)
 
     def _shut_down(self, fault: Fault) -> None:
-        event = {"e": "serverShutdown", "E": self._venue.now_ms()}
+        told = {"e": "serverShutdown", "E": self._venue.now_ms()}
         for connection in self._venue.connections.under(fault.path):
+            event = event_in_microseconds(told) if connection.microseconds else told
             message: dict[str, Any] = event
             if connection.path == "/stream":
                 message = {"stream": "!serverShutdown", "data": event}

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from simulator.api.time_units import event_in_microseconds
 from simulator.clock import monotonic_seconds
 from simulator.faults import MARKET_MESSAGES, Fault, FaultBook, FaultKind
 from simulator.server.sockets import Connection
@@ -141,14 +142,17 @@ class MarketStreams:
         listeners = self._listeners.get(stream)
         if not listeners:
             return
-        message = msgspec.json.encode(render(*arguments))
-        wrapped = b'{"stream":"%b","data":%b}' % (stream.encode(), message)
+        event = render(*arguments)
         times, cut = self._mishaps(stream) if self._faults.any_armed(MARKET_MESSAGES) else (1, False)
-        if cut:
-            message, wrapped = message[: len(message) // 2], wrapped[: len(wrapped) // 2]
+        frames: dict[tuple[bool, bool], bytes] = {}
+        for subscriber in listeners:
+            form = (subscriber.combined, subscriber.connection.microseconds)
+            if form not in frames:
+                frames[form] = _frame(stream, event, *form, cut)
         for _ in range(times):
             for subscriber in listeners:
-                subscriber.connection.send(wrapped if subscriber.combined else message)
+                form = (subscriber.combined, subscriber.connection.microseconds)
+                subscriber.connection.send(frames[form])
 
     def _mishaps(self, stream: str) -> tuple[int, bool]:
         """How often a message is sent, and whether only half of it."""
@@ -161,6 +165,14 @@ class MarketStreams:
             return 0, False
         twin = take(FaultKind.DUPLICATE_MARKET)
         return twin.times if twin else 1, take(FaultKind.TRUNCATE_MARKET) is not None
+
+
+def _frame(stream: str, event: Any, combined: bool, microseconds: bool, cut: bool) -> bytes:
+    """A message as it is sent to those who want it in this form."""
+    message = msgspec.json.encode(event_in_microseconds(event) if microseconds else event)
+    if combined:
+        message = b'{"stream":"%b","data":%b}' % (stream.encode(), message)
+    return message[: len(message) // 2] if cut else message
 
 
 def _is_request_id(value: Any) -> bool:

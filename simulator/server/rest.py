@@ -13,6 +13,7 @@ from simulator.api.desk import Call
 from simulator.api.endpoints import GONE, REST, REST_PREFIX, Endpoint
 from simulator.api.params import Params
 from simulator.api.security import account_of_key, check_signed, rest_payload
+from simulator.api.time_units import answer_in_microseconds, wants_microseconds
 from simulator.engine.errors import ExchangeError
 from simulator.faults import NO_MISHAPS, Fault
 from simulator.server.venue import Venue
@@ -72,6 +73,7 @@ class RestApi:
         call: Call | None = None
         headers: dict[str, str] = {}
         try:
+            microseconds = wants_microseconds(request.headers.get("X-MBX-TIME-UNIT"))
             params = Params.from_request(query, body)
             call = Call(params, request.method, request.path, now_ms)
             weight = endpoint.cost(params)
@@ -85,6 +87,8 @@ class RestApi:
             answer = venue.execute(lambda: endpoint.handler(venue.desk, bound))
             if endpoint.free_on_success:
                 venue.desk.limiter.refund(address, weight, now_ms)
+            if microseconds:
+                answer = answer_in_microseconds(answer)
             status = 200
         except ExchangeError as error:
             answer, status = error.body(), error.status
@@ -96,6 +100,12 @@ class RestApi:
             headers["X-MBX-ORDER-COUNT-10S"] = str(short)
             headers["X-MBX-ORDER-COUNT-1D"] = str(day)
         return answer, status, headers
+
+
+def error_response(error: ExchangeError) -> web.Response:
+    """A refusal on its own, of a request that reached no endpoint."""
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else None
+    return _json(error.body(), error.status, headers)
 
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -19,10 +19,14 @@ ABNORMAL_CLOSURE = 1006
 
 
 class Connection:
-    """One open socket. Sending only queues; a task of its own writes."""
+    """One open socket. Sending only queues; a task of its own writes. `microseconds` is the unit of all times that
+    are sent on it."""
 
-    def __init__(self, socket: web.WebSocketResponse, request: web.Request, path: str) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, request: web.Request, path: str, microseconds: bool
+    ) -> None:
         self.socket = socket
+        self.microseconds = microseconds
         self.path = path
         self.address = request.remote or ""
         self.opened_at = monotonic_seconds()
@@ -125,13 +129,14 @@ class Connections:
         path: str,
         on_text: Callable[[Connection, str], None],
         on_open: Callable[[Connection], None] | None = None,
+        microseconds: bool = False,
     ) -> web.WebSocketResponse:
         """Run one connection until either side ends it. `on_text` must not block."""
         socket = web.WebSocketResponse(
             autoping=False, compress=False, max_msg_size=MESSAGE_BYTES_MAX, timeout=1.0
         )
         await socket.prepare(request)
-        connection = Connection(socket, request, path)
+        connection = Connection(socket, request, path, microseconds)
         self._open.add(connection)
         writer = asyncio.create_task(connection.write_forever())
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import msgspec
 
 from simulator.api.account_events import account_event
+from simulator.api.time_units import event_in_microseconds
 from simulator.engine.contracts import AccountEvent
 from simulator.engine.errors import ExchangeError
 from simulator.faults import EventPipe, FaultBook
@@ -20,7 +22,7 @@ class UserStreams:
     """Subscription ids count up per connection from 0; one subscription per account and connection."""
 
     def __init__(self, faults: FaultBook) -> None:
-        self._pipe: EventPipe[tuple[int, bytes]] = EventPipe(faults)
+        self._pipe: EventPipe[tuple[int, dict[str, Any]]] = EventPipe(faults)
         self._by_account: dict[int, dict[Connection, int]] = defaultdict(dict)
         self._next_id: dict[Connection, int] = {}
 
@@ -47,7 +49,7 @@ class UserStreams:
                 del subscribers[connection]
                 ended = True
                 event = {"e": "eventStreamTerminated", "E": now_ms}
-                connection.send(msgspec.json.encode({"subscriptionId": known, "event": event}))
+                connection.send(_frame(known, event, connection.microseconds))
         if subscription_id is not None and not ended:
             raise ExchangeError(-2036, "User Data Stream subscription not active.")
 
@@ -66,11 +68,9 @@ class UserStreams:
         if not self._by_account.get(event.account_id):
             return
         body = account_event(event)
-        item = (event.account_id, msgspec.json.encode(body))
-        for account_id, encoded in self._pipe.push(
-            event.account_id, body["e"], body.get("s", ""), item, now_ms
-        ):
-            self._deliver(account_id, encoded)
+        item = (event.account_id, body)
+        for account_id, due in self._pipe.push(event.account_id, body["e"], body.get("s", ""), item, now_ms):
+            self._deliver(account_id, due)
 
     @property
     def next_due_ms(self) -> int | None:
@@ -79,9 +79,14 @@ class UserStreams:
 
     def publish_late(self, now_ms: int) -> None:
         """Send the events that a fault held back until now."""
-        for account_id, encoded in self._pipe.due(now_ms):
-            self._deliver(account_id, encoded)
+        for account_id, body in self._pipe.due(now_ms):
+            self._deliver(account_id, body)
 
-    def _deliver(self, account_id: int, encoded: bytes) -> None:
+    def _deliver(self, account_id: int, body: dict[str, Any]) -> None:
         for connection, subscription_id in self._by_account.get(account_id, {}).items():
-            connection.send(b'{"subscriptionId":%d,"event":%b}' % (subscription_id, encoded))
+            connection.send(_frame(subscription_id, body, connection.microseconds))
+
+
+def _frame(subscription_id: int, body: dict[str, Any], microseconds: bool) -> bytes:
+    event = event_in_microseconds(body) if microseconds else body
+    return msgspec.json.encode({"subscriptionId": subscription_id, "event": event})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from simulator.api.desk import Desk
-from simulator.api.limits import Limiter
+from simulator.api.limits import MAKER_GIVES_BACK, Limiter
 from simulator.clock import MarketClock, monotonic_seconds, system_now_ms
 from simulator.decimals import to_units
 from simulator.engine.contracts import OrderEvent
@@ -168,8 +168,9 @@ class Venue:
         now_ms = self.now_ms()
         for event in self.exchange.take_events():
             if isinstance(event, OrderEvent) and event.trade and event.order.executed == event.trade.quantity:
-                # The first fill of an order gives its place in the unfilled-order count back.
-                self.desk.limiter.add_orders(event.account_id, -1, now_ms)
+                # The first fill of an order gives back of the unfilled-order count.
+                gives_back = MAKER_GIVES_BACK if event.trade.is_maker else 1
+                self.desk.limiter.add_orders(event.account_id, -gives_back, now_ms)
             self.user_streams.publish(event, now_ms)
         self._publish_late(now_ms)
 

@@ -11,8 +11,11 @@ import msgspec
 
 from simulator.api.desk import Call
 from simulator.api.endpoints import WS_API, Endpoint
-from simulator.api.limits import weight_limit_json
+from simulator.api.limits import order_limits_json, weight_limit_json
 from simulator.api.params import Params
+from simulator.api.security import account_of_key
+from simulator.api.time_units import answer_in_microseconds
+from simulator.engine.contracts import ListKind
 from simulator.engine.errors import ExchangeError
 from simulator.faults import Mishaps
 from simulator.server.sockets import Connection
@@ -21,6 +24,8 @@ from simulator.server.venue import Venue
 PATH = "/ws-api/v3"
 REQUEST_ID = re.compile(r"^[a-zA-Z0-9-_]{1,36}$")
 CONNECT_WEIGHT = 2
+COUNTING = {"order.place", "order.cancelReplace", *(f"orderList.place.{kind.lower()}" for kind in ListKind)}
+"""Methods that add to the unfilled-order count show it."""
 SUBSCRIBE_WEIGHT = 2
 DECODER = json.JSONDecoder(parse_float=str)
 """Numbers stay as they were written: they are part of what is signed."""
@@ -38,7 +43,7 @@ class WsApi:
         """One frame. Faults that wait run as a task of their own."""
         request = _parse(text)
         if isinstance(request, ExchangeError):
-            connection.send(msgspec.json.encode(_error(None, request, self._venue.now_ms())))
+            self._reply(connection, _error(None, request, self._venue.now_ms()))
             return
         path = f"{PATH}/{request['method']}"
         symbol = str(request["params"].get("symbol", ""))
@@ -62,6 +67,8 @@ class WsApi:
     def _reply(connection: Connection, reply: dict[str, Any] | None) -> None:
         if reply is None:
             connection.abort()
+        elif connection.microseconds:
+            connection.send(msgspec.json.encode(answer_in_microseconds(reply)))
         else:
             connection.send(msgspec.json.encode(reply))
 
@@ -94,7 +101,19 @@ class WsApi:
         if return_limits:
             used = venue.desk.limiter.used_weight(connection.address, now_ms)
             reply["rateLimits"] = weight_limit_json(used)
+            if request["method"].removeprefix("v3/") in COUNTING and reply["status"] == 200:
+                reply["rateLimits"] = self._order_limits(connection, values, now_ms) + reply["rateLimits"]
         return reply
+
+    def _order_limits(
+        self, connection: Connection, values: dict[str, Any], now_ms: int
+    ) -> list[dict[str, Any]]:
+        """The unfilled orders of the account that has just placed one."""
+        session = self._venue.sessions.account(connection)
+        if session is None or "apiKey" in values:
+            session = account_of_key(self._venue.exchange, values["apiKey"])
+        account_id = session.account_id
+        return order_limits_json(self._venue.desk.limiter.order_counts(account_id, now_ms))
 
     def _execute(
         self,
