@@ -490,7 +490,9 @@ def divergence_figures(now: datetime) -> DivergenceFigures:
         .exclude(status__in=["degraded", "running"])
         .order_by("-finished_at")
     )
-    gap, covered_since = _coverage(list(ended.values_list("finished_at", flat=True)), now)
+    gap, covered_since = _coverage(
+        [run.finished_at for run in ended.only("finished_at") if run.finished_at], now
+    )
     closed = unexplained.aggregate(last=Max("closed_at"))["last"]
     since = None if open_now or covered_since is None else max(covered_since, closed or covered_since)
     return DivergenceFigures(
