@@ -141,8 +141,8 @@ def check_filled(answer: bytes | str) -> None:
         raise CouldNotMeasure(f"an order was not filled: {answer[:300]!r}")
 
 
-async def rate(calls: list[Callable[[], Awaitable[Any]]], seconds: float) -> float:
-    """Calls a second when each client makes one after the other for some seconds."""
+async def drive(calls: list[Callable[[], Awaitable[Any]]], seconds: float) -> tuple[int, float]:
+    """How many calls are made when each client makes one after the other for some seconds, and in what time."""
     count = 0
     end = time.perf_counter() + seconds
 
@@ -154,4 +154,4 @@ async def rate(calls: list[Callable[[], Awaitable[Any]]], seconds: float) -> flo
 
     began = time.perf_counter()
     await asyncio.gather(*(go_on(call) for call in calls))
-    return count / (time.perf_counter() - began)
+    return count, time.perf_counter() - began

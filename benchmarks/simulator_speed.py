@@ -16,7 +16,7 @@ import aiohttp
 
 from benchmarks.figures import CouldNotMeasure, Figure, figure
 from benchmarks.market_parts import Exchange
-from benchmarks.simulator_client import SYMBOL, Client, Rest, Trader, WsApi, rate
+from benchmarks.simulator_client import SYMBOL, Client, Rest, Trader, WsApi, drive
 from benchmarks.stack import temporary_folder
 from simulator.market.recording import read_recording
 
@@ -24,6 +24,7 @@ CLIENTS = (1, 8)
 WINDOWS = 8
 ORDER_SECONDS = 1.5
 PING_SECONDS = 0.5  # an address may use a weight of 6,000 a minute: each connection has its own
+PING = "`ping`, the same way"
 SAMPLES = 600
 MARKET_SPEED = "20"  # the book is filled up again by every tick
 PARSES = 7
@@ -55,34 +56,38 @@ async def _orders(exchange: Exchange) -> list[Figure]:
     figures: list[Figure] = []
     for name, kind in (("REST", Rest), ("WS API", WsApi)):
         for clients in CLIENTS:
-            figures.append(await _throughput(exchange, name, kind, clients, addresses))
+            figures += await _throughput(exchange, name, kind, clients, addresses)
     for name, kind in (("REST", Rest), ("WS API", WsApi)):
         figures.append(await _to_report(exchange, name, kind, addresses))
     return figures
 
 
-async def _throughput(exchange: Exchange, name: str, kind: Any, clients: int, addresses: Any) -> Figure:
+async def _throughput(exchange: Exchange, name: str, kind: Any, clients: int, addresses: Any) -> list[Figure]:
     """Windows of orders and of pings in turn, on connections of the same kind and number."""
     traders = [Trader(exchange) for _ in range(clients)]
-    orders: list[float] = []
-    pings: list[float] = []
+    rates: dict[str, list[float]] = {"place": [], "ping": []}
+    cpu_us: dict[str, list[float]] = {"place": [], "ping": []}
     for _ in range(WINDOWS):
-        for seconds, method, rates in (
-            (ORDER_SECONDS, "place", orders),
-            (PING_SECONDS, "ping", pings),
-        ):
+        for seconds, method in ((ORDER_SECONDS, "place"), (PING_SECONDS, "ping")):
             async with AsyncExitStack() as stack:
                 opened: list[Client] = []
                 for trader in traders:
                     opened.append(await kind(trader).connect(next(addresses)))
                     stack.push_async_callback(opened[-1].close)
                 calls = [getattr(client, method) for client in opened]
-                await rate(calls, 0.1)
-                rates.append(await rate(calls, seconds))
+                await drive(calls, 0.1)
+                before = exchange.cpu_seconds()
+                made, took = await drive(calls, seconds)
+                cpu_us[method].append((exchange.cpu_seconds() - before) / made * 1e6)
+                rates[method].append(made / took)
     who = "1 client" if clients == 1 else f"{clients} clients at once"
-    return figure(
-        f"orders over {name}, {who}", orders, "1/s", least=WINDOWS, baseline=("`ping`, the same way", pings)
-    )
+    return [
+        figure(what, taken["place"], unit, least=WINDOWS, baseline=(PING, taken["ping"]))
+        for what, taken, unit in (
+            (f"orders over {name}, {who}", rates, "1/s"),
+            ("– CPU of the server for each", cpu_us, "µs"),
+        )
+    ]
 
 
 async def _to_report(exchange: Exchange, name: str, kind: Any, addresses: Any) -> Figure:
@@ -105,7 +110,7 @@ async def _to_report(exchange: Exchange, name: str, kind: Any, addresses: Any) -
         pings.append((time.perf_counter() - began) * 1000)
     await placing.close()
     await hearing.close()
-    return figure(f"place over {name} → executionReport", taken, baseline=("`ping`, the same way", pings))
+    return figure(f"place over {name} → executionReport", taken, baseline=(PING, pings))
 
 
 async def _hear_fill(hearing: WsApi) -> tuple[float, str]:
@@ -124,10 +129,11 @@ async def _hear_fill(hearing: WsApi) -> tuple[float, str]:
 def _replay(recording: Path) -> list[Figure]:
     bare = ("gzip, csv and Decimal alone", _rates(lambda: _bare_parse(recording)))
     checked = _rates(lambda: len(read_recording(recording).candles))
-    stepped, heard = _stepped(recording), asyncio.run(_heard(recording))
+    (stepped, cpu_us), heard = _stepped(recording), asyncio.run(_heard(recording))
     return [
         figure("reading a candle file, every line checked", checked, "1/s", least=PARSES, baseline=bare),
         figure("replay, candles a second", stepped, "1/s", least=DAYS, baseline=bare),
+        figure("– CPU of the server for each", cpu_us, "µs", least=DAYS),
         figure(f"– heard by a client ({', '.join(STREAMS)})", heard, "1/s", least=HOURS_HEARD, baseline=bare),
     ]
 
@@ -150,19 +156,21 @@ def _bare_parse(recording: Path) -> int:
     return len([(int(row[0]), *map(Decimal, row[1:6])) for row in rows])
 
 
-def _stepped(recording: Path) -> list[float]:
-    """Candles a second of a market that is stepped day by day."""
-    rates = []
+def _stepped(recording: Path) -> tuple[list[float], list[float]]:
+    """Candles a second of a market that is stepped day by day, and microseconds of CPU for each."""
+    rates, cpu_us = [], []
     with temporary_folder() as folder:
         exchange = Exchange(folder, "--replay", str(recording))
         try:
             exchange.start()
             exchange.control("clock", {"mode": "stepped"})
             for _ in range(DAYS):
+                cpu, played = exchange.cpu_seconds(), _played(exchange)
                 rates.append(_step(exchange, 24 * HOUR_MS))
+                cpu_us.append((exchange.cpu_seconds() - cpu) / (_played(exchange) - played) * 1e6)
         finally:
             exchange.kill()
-    return rates
+    return rates, cpu_us
 
 
 def _step(exchange: Exchange, step_ms: int) -> float:
