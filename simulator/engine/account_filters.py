@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,6 +14,14 @@ from simulator.engine.errors import account_filter_failure
 from simulator.engine.instruments import Instrument
 from simulator.engine.ledger import Ledger
 from simulator.engine.records import Records
+
+RULES = {
+    "exchange_max_orders": "max_orders",
+    "exchange_max_algo_orders": "max_algo_orders",
+    "exchange_max_iceberg_orders": "max_iceberg_orders",
+    "exchange_max_order_lists": "max_order_lists",
+}
+AMOUNT = re.compile(r"^[0-9]{1,12}(\.[0-9]{1,8})?$")
 
 
 @dataclass(slots=True)
@@ -27,6 +36,23 @@ class ExchangeRules:
     max_iceberg_orders: int | None = None
     max_order_lists: int | None = None
     max_assets: dict[str, Decimal] = field(default_factory=dict)
+
+    def change(self, values: dict[str, Any]) -> None:
+        """Other rules from now on: counts by the names of `RULES`, "max_assets" by asset. Raises ValueError."""
+        counts: dict[str, int] = {}
+        for name, value in values.items():
+            if name == "max_assets" and isinstance(value, dict):
+                assets = {str(asset): str(limit) for asset, limit in value.items()}
+                if all(AMOUNT.match(limit) for limit in assets.values()):
+                    continue
+            elif name in RULES and type(value) is int and value >= 0:
+                counts[RULES[name]] = value
+                continue
+            raise ValueError(f"rule {name!r} cannot be {value!r}; known: {', '.join(RULES)}, max_assets")
+        for field_name, count in counts.items():
+            setattr(self, field_name, count)
+        for asset, limit in values.get("max_assets", {}).items():
+            self.max_assets[str(asset)] = Decimal(str(limit))
 
     def filters_json(self) -> list[dict[str, Any]]:
         """`exchangeFilters` of exchangeInfo and myFilters."""
@@ -60,7 +86,11 @@ def check_account(
     open_orders = records.open_orders(account_id, instrument.symbol)
     everywhere = records.open_orders(account_id)
     for prefix, present, limits in (
-        ("", open_orders, (instrument.max_open_orders, instrument.max_algo_orders, None)),
+        (
+            "",
+            open_orders,
+            (instrument.max_open_orders, instrument.max_algo_orders, instrument.max_iceberg_orders),
+        ),
         (
             "EXCHANGE_",
             everywhere,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from decimal import Decimal
@@ -9,7 +10,7 @@ from heapq import heapify, heappop, heapreplace
 from typing import Any
 
 from simulator.decimals import ZERO, from_units
-from simulator.engine.account_filters import ExchangeRules, check_account
+from simulator.engine.account_filters import RULES, ExchangeRules, check_account
 from simulator.engine.book import Book
 from simulator.engine.contracts import (
     Account,
@@ -140,6 +141,8 @@ class Exchange:
             self._end_command(now_ms)
             return Placement(copy(order), [])
         plan = self._floor.plan(Taker.of_request(account_id, request), request.symbol)
+        if request.quote_quantity is not None and plan.ran_out and not plan.touches_book:
+            raise rejected("Order book liquidity is less than symbol minimum quantity.")
         if request.type is OrderType.LIMIT_MAKER and plan.touches_book:
             raise rejected(WOULD_TAKE)
         order = self._settlement.accept(account_id, request, plan, now_ms)
@@ -236,9 +239,14 @@ class Exchange:
             raise ValueError(f"status must be one of {', '.join(STATUSES)}")
         self.instruments[symbol] = replace(self.instruments[symbol], status=status)
 
-    def change_filters(self, symbol: str, values: dict[str, Any]) -> None:
-        """Other filters from now on; orders that are open stay. Raises ValueError."""
-        self.instruments[symbol] = changed(self.instruments[symbol], values)
+    def change_filters(self, symbols: Sequence[str], values: dict[str, Any]) -> None:
+        """Other filters of these symbols, and rules of the whole exchange, from now on; orders that are open
+        stay. Raises ValueError, changing nothing."""
+        rules = {name: value for name, value in values.items() if name in RULES or name == "max_assets"}
+        filters = {name: value for name, value in values.items() if name not in rules}
+        instruments = {symbol: changed(self.instruments[symbol], filters) for symbol in symbols}
+        self.rules.change(rules)
+        self.instruments.update(instruments)
 
     def set_pays_in_bnb(self, account_id: int, pays_in_bnb: bool) -> None:
         self.ledger.accounts[account_id].pays_in_bnb = pays_in_bnb

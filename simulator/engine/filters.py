@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from simulator.decimals import ZERO, decimals_of
 from simulator.engine.contracts import OrderRequest
-from simulator.engine.errors import ExchangeError, filter_failure, too_precise
+from simulator.engine.errors import ExchangeError, filter_failure, rejected, too_precise
 from simulator.engine.instruments import Instrument
 
 ASSET_DECIMALS = 8
@@ -38,8 +38,8 @@ def check_static(request: OrderRequest, instrument: Instrument, average_price: D
     _check_trailing(request, instrument)
     if request.quantity is not None:
         _check_lot(request.quantity, instrument)
-        if not request.type.has_price and request.quantity > instrument.market_max_quantity:
-            raise filter_failure("MARKET_LOT_SIZE")
+        if not request.type.has_price:
+            _check_market_lot(request.quantity, instrument)
         _check_iceberg(request.iceberg_quantity, request.quantity, instrument)
     _check_notional(request, instrument, average_price)
 
@@ -76,6 +76,8 @@ def _check_trailing(request: OrderRequest, instrument: Instrument) -> None:
 def _check_iceberg(part: Decimal, quantity: Decimal, instrument: Instrument) -> None:
     if not part:
         return
+    if part >= quantity:
+        raise rejected("IcebergQty exceeds QTY.")
     _check_lot(part, instrument)
     if -(-quantity // part) > instrument.max_iceberg_parts:
         raise filter_failure("ICEBERG_PARTS")
@@ -83,9 +85,16 @@ def _check_iceberg(part: Decimal, quantity: Decimal, instrument: Instrument) -> 
 
 def _check_lot(quantity: Decimal, instrument: Instrument) -> None:
     # q % step, not (q - min) % step: the rule since 2023.
-    too_small = quantity < instrument.step_size
+    too_small = quantity < (instrument.min_quantity or instrument.step_size)
     if too_small or quantity > instrument.max_quantity or quantity % instrument.step_size:
         raise filter_failure("LOT_SIZE")
+
+
+def _check_market_lot(quantity: Decimal, instrument: Instrument) -> None:
+    step = instrument.market_step_size
+    off_step = bool(step) and bool(quantity % step)
+    if off_step or not instrument.market_min_quantity <= quantity <= instrument.market_max_quantity:
+        raise filter_failure("MARKET_LOT_SIZE")
 
 
 def _check_notional(request: OrderRequest, instrument: Instrument, average_price: Decimal) -> None:
@@ -96,7 +105,10 @@ def _check_notional(request: OrderRequest, instrument: Instrument, average_price
         return
     else:
         notional = request.quantity * (request.price if request.type.has_price else average_price)
-    # applyMinToMarket is true, applyMaxToMarket false, as on live BTCUSDT. Stops without a limit become
-    # market orders and are checked like them.
-    if notional < instrument.min_notional or (request.type.has_price and notional > instrument.max_notional):
+    # Stops without a limit become market orders and are checked like them.
+    limited = request.type.has_price
+    if notional < instrument.min_notional and (limited or instrument.apply_min_to_market):
+        raise filter_failure("MIN_NOTIONAL" if instrument.is_older else "NOTIONAL")
+    binds_above = not instrument.is_older and (limited or instrument.apply_max_to_market)
+    if notional > instrument.max_notional and binds_above:
         raise filter_failure("NOTIONAL")

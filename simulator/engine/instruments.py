@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from simulator.decimals import decimals_of, money_text
+from simulator.decimals import ZERO, decimals_of, money_text
 from simulator.engine.contracts import OrderType, SelfTradePrevention
 
 TRADING = "TRADING"
@@ -31,7 +31,9 @@ QUOTE_ASSETS = (
 
 @dataclass(slots=True, frozen=True)
 class Instrument:
-    """A symbol with its filters. `reference_price` is only where a generated market begins."""
+    """A symbol with its filters. `reference_price` is only where a generated market begins. Without
+    `min_quantity` the step is the smallest quantity; an older symbol has MIN_NOTIONAL (`is_older`) instead of
+    NOTIONAL."""
 
     symbol: str
     base_asset: str
@@ -43,15 +45,22 @@ class Instrument:
     minute_quote_volume: float = 150_000.0
     min_price: Decimal = Decimal("0.01")
     max_price: Decimal = Decimal(1_000_000)
+    min_quantity: Decimal | None = None
     max_quantity: Decimal = Decimal(9_000)
+    market_min_quantity: Decimal = ZERO
+    market_step_size: Decimal = ZERO
     market_max_quantity: Decimal = Decimal(150)
     min_notional: Decimal = Decimal(5)
     max_notional: Decimal = Decimal(9_000_000)
+    apply_min_to_market: bool = True
+    apply_max_to_market: bool = False
+    is_older: bool = False
     price_multiplier_up: Decimal = Decimal(2)
     price_multiplier_down: Decimal = Decimal("0.5")
     average_price_minutes: int = 5
     max_open_orders: int = 200
     max_algo_orders: int = 5
+    max_iceberg_orders: int | None = None
     max_order_lists: int = 20
     max_iceberg_parts: int = 100
     max_position: Decimal | None = None
@@ -152,16 +161,16 @@ def filters_json(instrument: Instrument) -> list[dict[str, Any]]:
         },
         {
             "filterType": "LOT_SIZE",
-            "minQty": money_text(instrument.step_size),
+            "minQty": money_text(instrument.min_quantity or instrument.step_size),
             "maxQty": money_text(instrument.max_quantity),
             "stepSize": money_text(instrument.step_size),
         },
         {
             # minQty and stepSize zero switch those parts off, as on live BTCUSDT.
             "filterType": "MARKET_LOT_SIZE",
-            "minQty": "0.00000000",
+            "minQty": money_text(instrument.market_min_quantity),
             "maxQty": money_text(instrument.market_max_quantity),
-            "stepSize": "0.00000000",
+            "stepSize": money_text(instrument.market_step_size),
         },
         {
             "filterType": "PERCENT_PRICE_BY_SIDE",
@@ -171,14 +180,7 @@ def filters_json(instrument: Instrument) -> list[dict[str, Any]]:
             "askMultiplierDown": down,
             "avgPriceMins": minutes,
         },
-        {
-            "filterType": "NOTIONAL",
-            "minNotional": money_text(instrument.min_notional),
-            "applyMinToMarket": True,
-            "maxNotional": money_text(instrument.max_notional),
-            "applyMaxToMarket": False,
-            "avgPriceMins": minutes,
-        },
+        _notional_json(instrument),
         {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": instrument.max_open_orders},
         {"filterType": "ICEBERG_PARTS", "limit": instrument.max_iceberg_parts},
         {
@@ -194,8 +196,30 @@ def filters_json(instrument: Instrument) -> list[dict[str, Any]]:
     ]
 
 
+def _notional_json(instrument: Instrument) -> dict[str, Any]:
+    if instrument.is_older:
+        return {
+            "filterType": "MIN_NOTIONAL",
+            "minNotional": money_text(instrument.min_notional),
+            "applyToMarket": instrument.apply_min_to_market,
+            "avgPriceMins": instrument.average_price_minutes,
+        }
+    return {
+        "filterType": "NOTIONAL",
+        "minNotional": money_text(instrument.min_notional),
+        "applyMinToMarket": instrument.apply_min_to_market,
+        "maxNotional": money_text(instrument.max_notional),
+        "applyMaxToMarket": instrument.apply_max_to_market,
+        "avgPriceMins": instrument.average_price_minutes,
+    }
+
+
 def _filters_that_may_be_off(instrument: Instrument) -> list[dict[str, Any]]:
     filters: list[dict[str, Any]] = []
+    if instrument.max_iceberg_orders is not None:
+        filters.append(
+            {"filterType": "MAX_NUM_ICEBERG_ORDERS", "maxNumIcebergOrders": instrument.max_iceberg_orders}
+        )
     if instrument.max_position is not None:
         filters.append({"filterType": "MAX_POSITION", "maxPosition": money_text(instrument.max_position)})
     if instrument.percent_price_up is not None and instrument.percent_price_down is not None:
@@ -217,13 +241,16 @@ def changed(instrument: Instrument, values: dict[str, Any]) -> Instrument:
     """
     texts: dict[str, Any] = {}
     for name, value in values.items():
-        if name in _COUNT_FIELDS and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        is_count = name in _COUNT_FIELDS and type(value) is int and value >= 0
+        if is_count or (name in _SWITCHES and isinstance(value, bool)):
             texts[name] = value
         elif name in _MONEY_FIELDS and isinstance(value, str) and _PLAIN_NUMBER.match(value):
             texts[name] = Decimal(value)
         else:
-            known = ", ".join(sorted(_COUNT_FIELDS | _MONEY_FIELDS))
-            raise ValueError(f"filter {name!r} cannot be {value!r}; known (numbers as text, counts): {known}")
+            known = ", ".join(sorted(_COUNT_FIELDS | _MONEY_FIELDS | _SWITCHES))
+            raise ValueError(
+                f"filter {name!r} cannot be {value!r}; known (numbers as text, counts, switches): {known}"
+            )
     for name in ("tick_size", "step_size"):
         if name in texts and (not texts[name] or texts[name] % getattr(instrument, name)):
             raise ValueError(f"{name} must be a whole multiple of {getattr(instrument, name)}")
@@ -232,14 +259,18 @@ def changed(instrument: Instrument, values: dict[str, Any]) -> Instrument:
 
 _PLAIN_NUMBER = re.compile(r"^[0-9]{1,12}(\.[0-9]{1,8})?$")
 _COUNT_FIELDS = frozenset(
-    {"max_open_orders", "max_algo_orders", "max_order_lists", "max_iceberg_parts", "trailing_delta_min",
-     "trailing_delta_max", "average_price_minutes"}
+    {"max_open_orders", "max_algo_orders", "max_iceberg_orders", "max_order_lists", "max_iceberg_parts",
+     "trailing_delta_min", "trailing_delta_max", "average_price_minutes"}
 )  # fmt: skip
 _MONEY_FIELDS = frozenset(
-    {"tick_size", "step_size", "min_price", "max_price", "max_quantity", "market_max_quantity", "min_notional",
+    {"tick_size", "step_size", "min_price", "max_price", "min_quantity", "max_quantity", "market_min_quantity",
+     "market_step_size", "market_max_quantity", "min_notional",
      "max_notional", "price_multiplier_up", "price_multiplier_down", "max_position", "percent_price_up",
      "percent_price_down"}
 )  # fmt: skip
+
+
+_SWITCHES = frozenset({"apply_min_to_market", "apply_max_to_market", "is_older"})
 
 
 def instrument_json(instrument: Instrument) -> dict[str, Any]:

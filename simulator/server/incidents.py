@@ -114,8 +114,7 @@ class Incidents:
             self._venue.exchange.set_status(symbol, TRADING)
 
     def _change_filters(self, fault: Fault) -> None:
-        for symbol in self._symbols(fault):
-            self._venue.exchange.change_filters(symbol, fault.values)
+        self._venue.exchange.change_filters(self._symbols(fault), fault.values)
         self._fired(fault)
 
     def _place_order(self, fault: Fault) -> None:

@@ -224,7 +224,7 @@ def test_sixth_stop_of_a_symbol_is_refused(exchange: Exchange) -> None:
 
 
 def test_position_limit_counts_balance_and_open_buys(exchange: Exchange) -> None:
-    exchange.change_filters(SYMBOL, {"max_position": "1.5"})
+    exchange.change_filters([SYMBOL], {"max_position": "1.5"})
     buyer = account(exchange, USDT="100000", BTC="1")
     place(exchange, buyer, limit("BUY", 19000, "0.4"))
 
@@ -245,7 +245,7 @@ def test_exchange_wide_limits_count_all_symbols(exchange: Exchange) -> None:
 
 def test_percent_price_and_asset_limits_are_off_until_set(exchange: Exchange) -> None:
     buyer = account(exchange, USDT="100000")
-    exchange.change_filters(SYMBOL, {"percent_price_up": "1.1", "percent_price_down": "0.9"})
+    exchange.change_filters([SYMBOL], {"percent_price_up": "1.1", "percent_price_down": "0.9"})
     exchange.rules.max_assets["USDT"] = Decimal(1000)
 
     assert refusal(exchange, buyer, limit("BUY", 17000, "0.1")) == (-1013, "Filter failure: PERCENT_PRICE")
@@ -300,7 +300,7 @@ def test_changed_filters_bind_new_orders_only(exchange: Exchange) -> None:
     buyer = account(exchange, USDT="1000")
     place(exchange, buyer, limit("BUY", "19000.01", "0.01"))
 
-    exchange.change_filters(SYMBOL, {"tick_size": "0.10", "min_notional": "50"})
+    exchange.change_filters([SYMBOL], {"tick_size": "0.10", "min_notional": "50"})
 
     assert refusal(exchange, buyer, limit("BUY", "19000.02", "0.01")) == (
         -1013,
@@ -308,7 +308,7 @@ def test_changed_filters_bind_new_orders_only(exchange: Exchange) -> None:
     )
     assert refusal(exchange, buyer, limit("BUY", "19000.10", "0.001")) == (-1013, "Filter failure: NOTIONAL")
     with pytest.raises(ValueError, match="whole multiple"):
-        exchange.change_filters(SYMBOL, {"tick_size": "0.015"})
+        exchange.change_filters([SYMBOL], {"tick_size": "0.015"})
 
 
 def test_partial_fill_fault_leaves_the_rest_alone_until_its_time(exchange: Exchange) -> None:
