@@ -18,7 +18,7 @@ VALUES = st.one_of(
     st.sampled_from(
         ["BTCUSDT", "BUY", "SELL", "LIMIT", "MARKET", "STOP_LOSS", "LIMIT_MAKER",
          "GTC", "IOC", "FOK", "0.001", "100", "1", "0", "-1", "1m",
-         "1M", "true", "", "NaN", "1e9", "9" * 25, "[\"BTCUSDT\"]", "[]", "[1]", "{}"]
+         "1M", "true", "", "NaN", "1e9", "9" * 20, "9" * 25, "[\"BTCUSDT\"]", "[]", "[1]", "{}"]
     ),
     st.text(max_size=12),
 )  # fmt: skip
