@@ -297,7 +297,9 @@ def kline_row(candle: Candle, interval: str, offset_ms: int = 0) -> list[Any]:
     ]
 
 
-def kline_event(symbol: str, candle: Candle, interval: str, event_ms: int, closed: bool) -> dict[str, Any]:
+def kline_event(
+    symbol: str, candle: Candle, interval: str, close_ms: int, event_ms: int, closed: bool
+) -> dict[str, Any]:
     """A message of <symbol>@kline_<interval>."""
     last_id = candle.first_trade_id + candle.trades - 1 if candle.trades else -1
     return {
@@ -306,7 +308,7 @@ def kline_event(symbol: str, candle: Candle, interval: str, event_ms: int, close
         "s": symbol,
         "k": {
             "t": candle.open_ms,
-            "T": interval_close_ms(interval, candle.open_ms),
+            "T": close_ms,
             "s": symbol,
             "i": interval,
             "f": candle.first_trade_id if candle.trades else -1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from simulator.api.public import best_quotes, day_json
@@ -12,13 +12,23 @@ from simulator.decimals import units_text
 from simulator.engine.exchange import Exchange
 from simulator.engine.instruments import TRADING
 from simulator.faults import FaultBook, FaultKind
-from simulator.market.candles import INTERVALS, MINUTE_MS, Candle, interval_close_ms, interval_open_ms, merge
+from simulator.market.candles import (
+    HOUR_MS,
+    INTERVALS,
+    MINUTE_MS,
+    Candle,
+    interval_close_ms,
+    interval_open_ms,
+    merge,
+)
 from simulator.market.seconds import SecondsOfTape
 from simulator.market.tape import CandleClosed, SymbolTape, Tick
 from simulator.server.depth_feed import DepthFeed
 from simulator.server.market_streams import MarketStreams
 
 TICKER_SECONDS = 1.0
+ZONES = {"": 0, "@+08:00": 8 * HOUR_MS}
+"""Time zones that kline streams can be had in, by what stands behind the interval."""
 
 
 class MarketFeed:
@@ -69,32 +79,39 @@ class MarketFeed:
 
     def _send_closed(self, step: CandleClosed) -> None:
         event_ms = step.candle.open_ms + MINUTE_MS
-        prefix = f"{step.symbol.lower()}@kline_"
-        for interval in INTERVALS:
-            if not self._streams.wanted(prefix + interval):
-                continue
-            open_ms = interval_open_ms(interval, step.candle.open_ms)
-            if interval_close_ms(interval, open_ms) == event_ms - 1:
-                candle = self._candle(self._exchange.tapes[step.symbol], open_ms, event_ms - 1)
-                self._send_kline(step.symbol, candle, interval, event_ms, closed=True)
+        tape = self._exchange.tapes[step.symbol]
+        for interval, zone, offset_ms in self._wanted_klines(step.symbol):
+            open_ms = interval_open_ms(interval, step.candle.open_ms, offset_ms)
+            if interval_close_ms(interval, open_ms, offset_ms) == event_ms - 1:
+                candle = self._candle(tape, open_ms, event_ms - 1)
+                self._send_kline(step.symbol, candle, interval, zone, event_ms, closed=True)
 
-    def _send_kline(self, symbol: str, candle: Candle, interval: str, event_ms: int, *, closed: bool) -> None:
-        stream = f"{symbol.lower()}@kline_{interval}"
+    def _wanted_klines(self, symbol: str) -> Iterator[tuple[str, str, int]]:
+        """Interval, time zone in the stream's name and its offset, of every stream that somebody listens to."""
+        prefix = f"{symbol.lower()}@kline_"
+        for interval in INTERVALS:
+            for zone, offset_ms in ZONES.items():
+                if self._streams.wanted(prefix + interval + zone):
+                    yield interval, zone, offset_ms
+
+    def _send_kline(
+        self, symbol: str, candle: Candle, interval: str, zone: str, event_ms: int, *, closed: bool
+    ) -> None:
+        stream = f"{symbol.lower()}@kline_{interval}{zone}"
         if closed and self._faults.take(
             FaultKind.MUTE_CLOSED_KLINE, "WS", stream, self._now_ms(), None, symbol
         ):
             return
-        self._streams.send(stream, kline_event, symbol, candle, interval, event_ms, closed)
+        close_ms = interval_close_ms(interval, candle.open_ms, ZONES[zone])
+        self._streams.send(stream, kline_event, symbol, candle, interval, close_ms, event_ms, closed)
 
     def _send_open_candles(self, tape: SymbolTape) -> None:
         if tape.open_candle is None:
             return
-        prefix = f"{tape.symbol.lower()}@kline_"
-        for interval in INTERVALS:
-            if self._streams.wanted(prefix + interval):
-                open_ms = interval_open_ms(interval, tape.open_candle.open_ms)
-                candle = self._candle(tape, open_ms, tape.last_ms)
-                self._send_kline(tape.symbol, candle, interval, tape.last_ms, closed=False)
+        for interval, zone, offset_ms in self._wanted_klines(tape.symbol):
+            open_ms = interval_open_ms(interval, tape.open_candle.open_ms, offset_ms)
+            candle = self._candle(tape, open_ms, tape.last_ms)
+            self._send_kline(tape.symbol, candle, interval, zone, tape.last_ms, closed=False)
 
     def _send_seconds(self, symbol: str, until_ms: int, tick: Tick | None) -> None:
         """Candles of a second: every one that has ended, and the present one after a trade."""
@@ -105,9 +122,9 @@ class MarketFeed:
         if seconds is None:
             seconds = self._seconds[symbol] = SecondsOfTape(until_ms, self._exchange.tapes[symbol].last_price)
         for candle in seconds.closed_by(until_ms):
-            self._send_kline(symbol, candle, "1s", candle.open_ms + 1000, closed=True)
+            self._send_kline(symbol, candle, "1s", "", candle.open_ms + 1000, closed=True)
         if tick is not None:
-            self._send_kline(symbol, seconds.take(tick), "1s", tick.time_ms, closed=False)
+            self._send_kline(symbol, seconds.take(tick), "1s", "", tick.time_ms, closed=False)
 
     @staticmethod
     def _candle(tape: SymbolTape, open_ms: int, last_ms: int) -> Candle:

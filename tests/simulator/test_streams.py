@@ -102,6 +102,16 @@ def test_longer_interval_closes_on_its_boundary(quick: Served) -> None:
     assert row.json()[0][:6] == [candle["t"], *(candle[name] for name in "ohlcv")]
 
 
+def test_candles_of_a_time_zone_open_on_its_boundaries(quick: Served) -> None:
+    async def session(socket: ClientConnection) -> dict[str, Any]:
+        return json.loads(await socket.recv())["k"]
+
+    candle = talk(f"{quick.url}/ws/btcusdt@kline_1d@+08:00", session)
+
+    assert (candle["t"] + 8 * 3_600_000) % 86_400_000 == 0
+    assert candle["T"] == candle["t"] + 86_399_999
+
+
 def test_combined_streams_wrap_each_message_with_its_name(quick: Served) -> None:
     names = ["btcusdt@bookTicker", "btcusdt@aggTrade", "btcusdt@trade", "btcusdt@miniTicker"]
 
