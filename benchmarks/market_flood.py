@@ -12,6 +12,8 @@ from benchmarks.market_proxy import text_frame
 SYMBOLS = tuple(f"S{number:02}USDT" for number in range(50))
 PER_SYMBOL_AND_MINUTE = 400  # some seven a second, as a lively symbol has
 KLINE_EVERY = 10
+# Of 400 messages of a minute those at the tens and the last one are klines.
+TRADES_PER_MINUTE = PER_SYMBOL_AND_MINUTE - PER_SYMBOL_AND_MINUTE // KLINE_EVERY - 1
 CHUNK = 500
 START_MS = 1_772_409_600_000
 MINUTE_MS = 60_000
@@ -22,7 +24,7 @@ FILTERS = [
 
 
 def minute_of_frames(minute: int) -> list[bytes]:
-    """Tickers and open candles of each symbol, and at last its closed candle."""
+    """Aggregate trades and open candles of each symbol, and at last its closed candle."""
     frames = []
     for number in range(PER_SYMBOL_AND_MINUTE):
         for symbol in SYMBOLS:
@@ -30,14 +32,31 @@ def minute_of_frames(minute: int) -> list[bytes]:
             if last or number % KLINE_EVERY == 0:
                 frames.append(_kline(symbol, minute, closed=last))
             else:
-                frames.append(_ticker(symbol, minute * PER_SYMBOL_AND_MINUTE + number))
+                frames.append(_trade(symbol, minute, number))
     return [text_frame(json.dumps(frame, separators=(",", ":")).encode()) for frame in frames]
 
 
-def _ticker(symbol: str, number: int) -> dict[str, Any]:
-    price = 50000 + number % 997
-    data = {"u": number, "s": symbol, "b": f"{price}.10", "B": "1.50000", "a": f"{price}.20", "A": "2.25000"}
-    return {"stream": f"{symbol.lower()}@bookTicker", "data": data}
+def trades_in(minutes: int) -> int:
+    """How many aggregate trades of one symbol so many minutes hold; their ids are 1 to that number."""
+    return minutes * TRADES_PER_MINUTE
+
+
+def _trade(symbol: str, minute: int, number: int) -> dict[str, Any]:
+    """`number` counts all messages of the minute: those at the tens are klines."""
+    trade_id = minute * TRADES_PER_MINUTE + number - number // KLINE_EVERY
+    return {
+        "stream": f"{symbol.lower()}@aggTrade",
+        "data": {"e": "aggTrade", "E": 0} | _trade_fields(symbol, trade_id),
+    }
+
+
+def _trade_fields(symbol: str, trade_id: int) -> dict[str, Any]:
+    at_ms = START_MS + trade_id * (MINUTE_MS // TRADES_PER_MINUTE)
+    price = 50000 + trade_id % 997
+    return {
+        "s": symbol, "a": trade_id, "p": f"{price}.10000000", "q": "0.00525000", "f": 2 * trade_id,
+        "l": 2 * trade_id + 1, "T": at_ms, "m": trade_id % 2 == 0, "M": True,
+    }  # fmt: skip
 
 
 def _kline(symbol: str, minute: int, *, closed: bool) -> dict[str, Any]:
@@ -52,11 +71,12 @@ def _kline(symbol: str, minute: int, *, closed: bool) -> dict[str, Any]:
 
 
 class Flood:
-    """`POST /start` begins the frames on every market socket: {"minutes": n, "per_second": n, 0 for flat out}."""
+    """`POST /start` begins the frames on every market socket: {"per_second": n}, 0 for flat out."""
 
     def __init__(self) -> None:
         self._transports: set[asyncio.Transport] = set()
         self._task: asyncio.Task[None] | None = None
+        self._chunks: list[bytes] = []
 
     def application(self) -> web.Application:
         app = web.Application()
@@ -67,8 +87,10 @@ class Flood:
                 web.get("/api/v3/exchangeInfo", self._exchange_info),
                 web.get("/api/v3/klines", self._klines),
                 web.get("/api/v3/ticker/bookTicker", self._tickers),
+                web.get("/api/v3/aggTrades", self._trades),
                 web.get("/stream", self._market),
                 web.get("/ws-api/v3", self._account),
+                web.post("/prepare", self._prepare),
                 web.post("/start", self._start),
             ]
         )
@@ -89,6 +111,10 @@ class Flood:
         names = ("bidPrice", "bidQty", "askPrice", "askQty")
         values = dict(zip(names, ("49999", "1", "50001", "1"), strict=True))
         return await _json([{"symbol": s} | values for s in json.loads(request.query["symbols"])])
+
+    async def _trades(self, request: web.Request) -> web.Response:
+        """The trade before the flood; a gap in it is not filled, so that a drop shows."""
+        return await _json([_trade_fields(request.query["symbol"], 0)])
 
     async def _market(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(compress=False, autoping=True)
@@ -112,12 +138,15 @@ class Flood:
             await socket.send_json({"id": request_id, "status": 200, "result": {"subscriptionId": 0}})
         return socket
 
-    async def _start(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        frames = [frame for minute in range(body["minutes"]) for frame in minute_of_frames(minute)]
-        chunks = [b"".join(frames[at : at + CHUNK]) for at in range(0, len(frames), CHUNK)]
-        self._task = asyncio.create_task(self._send(chunks, body["per_second"]))
+    async def _prepare(self, request: web.Request) -> web.Response:
+        """Build the frames beforehand: {"minutes": n}."""
+        frames = [f for minute in range((await request.json())["minutes"]) for f in minute_of_frames(minute)]
+        self._chunks = [b"".join(frames[at : at + CHUNK]) for at in range(0, len(frames), CHUNK)]
         return await _json({"messages": len(frames)})
+
+    async def _start(self, request: web.Request) -> web.Response:
+        self._task = asyncio.create_task(self._send(self._chunks, (await request.json())["per_second"]))
+        return await _json({})
 
     async def _send(self, chunks: list[bytes], per_second: int) -> None:
         """In chunks; a reader that is slow slows us, and nobody else."""

@@ -1,15 +1,19 @@
-"""Messages a second and CPU a message: our whole path (socket to stored candle and latest price), 50 symbols.
+"""Messages a second and CPU a message: our whole path (socket to stored candles and trades, latest price).
 
     python -m tradingbot.launcher with-servers -- python -m benchmarks.market_ingest
 
-Against bare receivers of the same frames that only parse: python-binance's multiplex socket, websockets + json
-(orjson is not among our dependencies), and picows + msgspec, which is the limit. The tickers are bookTicker
-frames, since the latest price is kept from these; they are as long as aggTrade's.
+50 symbols of aggTrade and kline, against bare receivers of the same flood that only parse: python-binance's
+multiplex socket and websockets, both with orjson, and picows + msgspec, which is the limit. orjson is none of our
+dependencies: it is installed from benchmarks/requirements.txt into a folder that is thrown away.
+
+Two figures. CPU a message at a rate that all but python-binance keep up with, and the messages a second that each
+takes: a bare receiver flat out, ours at the highest of RATES at which it dropped nothing and did not fall behind.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -22,19 +26,21 @@ from typing import Any
 
 import requests
 
-from benchmarks.figures import CouldNotMeasure, Figure, print_table
-from benchmarks.market_flood import PER_SYMBOL_AND_MINUTE, SYMBOLS
+from benchmarks.figures import CouldNotMeasure, Figure, figure, print_table
+from benchmarks.market_flood import PER_SYMBOL_AND_MINUTE, SYMBOLS, trades_in
 from benchmarks.market_parts import ROOT, free_port, set_up_django, wait_for
 
 RECEIVERS = ("picows", "websockets", "python-binance", "ours")
 NAMES = {
     "ours": "our whole path",
     "picows": "picows + msgspec, bare",
-    "websockets": "websockets + json, bare",
+    "websockets": "websockets + orjson, bare",
     "python-binance": "python-binance multiplex, bare",
 }
-STREAMS = [f"{symbol.lower()}@{kind}" for symbol in SYMBOLS for kind in ("kline_1m", "bookTicker")]
+STREAMS = [f"{symbol.lower()}@{kind}" for symbol in SYMBOLS for kind in ("kline_1m", "aggTrade")]
 SECONDS_MAX = 120
+RATES = (20_000, 30_000, 40_000, 50_000, 60_000, 80_000, 100_000, 150_000)
+BEHIND_MAX = 1.15  # times as long as the flood itself takes
 
 
 class Meter:
@@ -61,7 +67,7 @@ class Meter:
         if "k" in data:
             self.candles[data["s"]] = data["k"]
         else:
-            self.prices[data["s"]] = data["b"]
+            self.prices[data["s"]] = data["p"]
         return self.count >= self.wanted
 
     def report(self) -> None:
@@ -73,17 +79,19 @@ class Meter:
 
 
 async def receive_websockets(port: int, meter: Meter) -> None:
+    from orjson import loads
     from websockets.asyncio.client import connect
 
     async with connect(f"ws://127.0.0.1:{port}/stream", compression=None, proxy=None) as socket:
         await socket.send(json.dumps({"method": "SUBSCRIBE", "params": STREAMS, "id": 1}))
         print("ready", flush=True)
         async for message in socket:
-            if meter.take(json.loads(message)):
+            if meter.take(loads(message)):
                 return
 
 
 async def receive_python_binance(port: int, meter: Meter) -> None:
+    import orjson  # noqa: F401 - python-binance takes it when it is there; without it this fails here
     from binance import AsyncClient
     from binance.ws.streams import BinanceSocketManager
 
@@ -134,40 +142,42 @@ def prepare_ours(port: int, folder: Path) -> None:
     (folder / "key").write_text("fake-key-of-the-benchmark")
     (folder / "secret").write_text("fake-secret-of-the-benchmark")
     set_up_django(folder, f"http://127.0.0.1:{port}", ",".join(SYMBOLS))
-    from market.models import Candle, FeedSession, FeedState, Quote
+    from market.models import Candle, FeedSession, FeedState, Quote, Trade, TradeHole
 
-    for model in (Candle, FeedSession, FeedState, Quote):
+    for model in (Candle, FeedSession, FeedState, Quote, Trade, TradeHole):
         model.objects.all().delete()
 
 
 def _watch(meter: Meter, stop: Callable[[], Any]) -> None:
-    """Waits until all candles are stored; a second connection means that messages were dropped."""
-    from market.models import Candle, FeedSession, FeedState
+    """Waits until all is stored; a second connection or a hole means that messages were dropped."""
+    from market.models import Candle, FeedSession, FeedState, TradeHole
+    from market.selectors.trades import last_trades
 
     minutes = meter.wanted // (len(SYMBOLS) * PER_SYMBOL_AND_MINUTE)
     try:
         wait_for(
             lambda: FeedState.objects.filter(stream="market", resynced_at__isnull=False), "caught up", 60
         )
+        wait_for(lambda: len(last_trades(SYMBOLS)) == len(SYMBOLS), "where the trades stand", 60)
         before = Candle.objects.filter(interval="1m").count()
         print("ready", flush=True)
-        wait_for(lambda: Candle.objects.filter(interval="1m").count() > before, "the first candle", 60)
         meter.begin()
-        wanted = before + minutes * len(SYMBOLS)
-        done = Candle.objects.filter(interval="1m")
-        first = done.count() - before
-        while done.count() < wanted:
-            if FeedSession.objects.filter(stream="market").count() > 1:
-                print(json.dumps({"dropped": True}), flush=True)
+        while min(number for number, _ in last_trades(SYMBOLS).values()) < trades_in(minutes):
+            ended = FeedSession.objects.filter(stream="market", ended_at__isnull=False).first()
+            if ended is not None or TradeHole.objects.exists():
+                why = ended.end_reason if ended is not None else "ids are missing"
+                print(json.dumps({"dropped": why}), flush=True)
                 return
-            time.sleep(0.25)
-        meter.count = (minutes * len(SYMBOLS) - first) * PER_SYMBOL_AND_MINUTE
+            time.sleep(0.5)
+        done = Candle.objects.filter(interval="1m")
+        wait_for(lambda: done.count() >= before + (minutes - 1) * len(SYMBOLS), "every candle", 20)
+        meter.count = meter.wanted
         meter.report()
     finally:
         stop()
 
 
-def measure(receiver: str, minutes: int, per_second: int) -> dict[str, Any]:
+def measure(receiver: str, minutes: int, per_second: int, orjson: Path) -> dict[str, Any]:
     """What a receiver reports of itself, in a process of its own against a server of its own."""
     port = free_port()
     server = subprocess.Popen([sys.executable, "-m", "benchmarks.market_flood", str(port)], cwd=ROOT)
@@ -186,11 +196,14 @@ def measure(receiver: str, minutes: int, per_second: int) -> dict[str, Any]:
             str(port),
             str(wanted),
         ]
-        client = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        body = {"minutes": minutes}
+        http.post(f"http://127.0.0.1:{port}/prepare", json=body, timeout=60).raise_for_status()
+        environment = os.environ | ({"PYTHONPATH": str(orjson)} if receiver != "ours" else {})
+        client = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
         assert client.stdout is not None
         if client.stdout.readline().strip() != "ready":
             raise CouldNotMeasure(f"{receiver} did not get ready")
-        body = {"minutes": minutes, "per_second": per_second}
+        body = {"per_second": per_second}
         http.post(f"http://127.0.0.1:{port}/start", json=body, timeout=60).raise_for_status()
         output, _ = client.communicate(timeout=SECONDS_MAX)
         if not output.strip():
@@ -223,6 +236,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--minutes", type=int, default=6, help="of market time, 20,000 messages each (default 6)"
     )
+    parser.add_argument("--rounds", type=int, default=3, help="of all receivers in turn (default 3)")
     options = parser.parse_args(arguments)
     if options.receive:
         who, port, count = options.receive
@@ -240,26 +254,71 @@ def main(arguments: list[str]) -> int:
         if who != "ours":
             meter.report()
         return 0
-    found: dict[str, dict[str, Any]] = {}
-    for receiver in RECEIVERS:
+    with tempfile.TemporaryDirectory(prefix="tradingbot-orjson-") as name:
         try:
-            found[receiver] = measure(receiver, options.minutes, options.per_second)
-        except CouldNotMeasure as error:
+            install_orjson(Path(name))
+            figures = compare(options, Path(name))
+        except (CouldNotMeasure, subprocess.CalledProcessError) as error:
             print(f"could not measure: {error}", file=sys.stderr)
             return 1
-        if found[receiver].get("dropped"):
-            print(f"could not measure: {receiver} dropped messages and reconnected", file=sys.stderr)
-            return 1
-        print(receiver, found[receiver], flush=True)
-    cpu = {name: row["cpu"] / row["messages"] * 1e6 for name, row in found.items()}
-    count = int(found["ours"]["messages"])
-    print_table(
-        [
-            Figure("CPU a message: our whole path", count, cpu["ours"], None, "µs", NAMES[name], cpu[name])
-            for name in ("python-binance", "websockets", "picows")
-        ]
-    )
+    print_table(figures)
     return 0
+
+
+def install_orjson(folder: Path) -> None:
+    """The parser that the bare receivers use, at the version and the hashes of benchmarks/requirements.txt."""
+    wanted = ["--require-hashes", "-r", str(ROOT / "benchmarks" / "requirements.txt")]
+    command = [sys.executable, "-m", "uv", "pip", "install", "-q", "--target", str(folder), *wanted]
+    subprocess.run(command, check=True, timeout=120)
+
+
+def compare(options: argparse.Namespace, orjson: Path) -> list[Figure]:
+    """Every receiver paced and flat out, in turn, `--rounds` times."""
+    cpu: dict[str, list[float]] = {name: [] for name in RECEIVERS}
+    rate: dict[str, list[float]] = {name: [] for name in RECEIVERS}
+    for number in range(options.rounds):
+        for receiver in RECEIVERS:
+            found = measure(receiver, options.minutes, options.per_second, orjson)
+            if found.get("dropped"):
+                raise CouldNotMeasure(f"{receiver} at {options.per_second} a second: {found['dropped']}")
+            cpu[receiver].append(found["cpu"] / found["messages"] * 1e6)
+            if receiver == "ours":
+                rate[receiver].append(sustained(options.minutes, orjson))
+            else:
+                flat_out = measure(receiver, options.minutes, 0, orjson)
+                rate[receiver].append(flat_out["messages"] / flat_out["seconds"])
+            print(
+                f"round {number + 1}: {receiver}: {cpu[receiver][-1]:.2f} µs, {rate[receiver][-1]:,.0f} a second, "
+                f"{found['peak_mb']:.0f} MB, load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
+    others = ("python-binance", "websockets", "picows")
+    return [
+        *(
+            figure("CPU a message, ours", cpu["ours"], "µs", least=1, baseline=(NAMES[o], cpu[o]))
+            for o in others
+        ),
+        *(
+            figure("messages a second, ours", rate["ours"], "/s", least=1, baseline=(NAMES[o], rate[o]))
+            for o in others
+        ),
+    ]
+
+
+def sustained(minutes: int, orjson: Path) -> float:
+    """The messages a second at the highest of RATES that our path takes, everything stored."""
+    best = 0.0
+    for per_second in RATES:
+        seconds_of_flood = minutes * len(SYMBOLS) * PER_SYMBOL_AND_MINUTE / per_second
+        found = measure("ours", minutes, per_second, orjson)
+        if found.get("dropped"):
+            print(f"ours: {per_second} a second: {found['dropped']}", flush=True)
+            return best
+        print(f"ours: {per_second} a second: {found}", flush=True)
+        best = max(best, found["messages"] / found["seconds"])
+        if found["seconds"] > BEHIND_MAX * seconds_of_flood + 1:
+            return best
+    return best
 
 
 if __name__ == "__main__":

@@ -139,9 +139,9 @@ class Replay:
     def has_all(self) -> bool:
         """Whether the newest closed candle of the exchange is stored."""
         from market.contracts import Interval
-        from market.selectors.candles import last_open_time
+        from market.selectors.candles import last_open_times
 
-        newest = last_open_time(SYMBOL, Interval.M1)
+        newest = last_open_times([SYMBOL], Interval.M1).get(SYMBOL)
         closed_before_ms = self.market_time_ms() // 60_000 * 60_000
         return newest is not None and newest.timestamp() * 1000 + 60_000 >= closed_before_ms
 

@@ -39,9 +39,8 @@ class QuoteCache:
         for quote in changed:
             fields: dict[Any, Any] = {**quotes.to_cache(quote)}  # redis-py types keys invariantly
             pipeline.hset(quotes.quote_key(quote.symbol), mapping=fields)
-        for price in prices:
-            fields = {**last_prices.to_cache(price)}
-            pipeline.hset(last_prices.price_key(price.symbol), mapping=fields)
+        if prices:
+            pipeline.mset({last_prices.price_key(p.symbol): last_prices.to_cache(p) for p in prices})
         try:
             await pipeline.execute()
         except (RedisError, OSError) as error:

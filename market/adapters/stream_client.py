@@ -57,6 +57,7 @@ class StreamSocket(WSListener):
         self._arrived = asyncio.Event()
         self._ended: SocketEnded | None = None
         self._frame_at = self._message_at = self._opened_at = monotonic_seconds()
+        self._frames_seen = self._messages_seen = 0
         self._watchdog: asyncio.Task[None] | None = None
         self._retired: str | None = None
         self._retiring = asyncio.Event()
@@ -110,9 +111,11 @@ class StreamSocket(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._ended is not None:
             return  # the rest of the read buffer: nothing after the end counts
-        self._frame_at = monotonic_seconds()
+        self._frames_seen += 1  # the watchdog looks at the clock, once a second and not once a frame
         kind = frame.msg_type
-        if kind is WSMsgType.TEXT or kind is WSMsgType.CONTINUATION:
+        if kind is WSMsgType.TEXT and frame.fin and not self._fragments:
+            self._on_message(frame.get_payload_as_bytes())
+        elif kind is WSMsgType.TEXT or kind is WSMsgType.CONTINUATION:
             self._on_part(frame)
         elif kind is WSMsgType.PING:
             transport.send_pong(frame.get_payload_as_bytes())
@@ -123,31 +126,36 @@ class StreamSocket(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._end("the connection broke without a close frame")
 
-    def _on_part(self, frame: WSFrame) -> None:
-        """Joins the parts of a fragmented message; their sum is bounded like a single frame."""
-        self._message_at = self._frame_at
-        payload = frame.get_payload_as_bytes()
-        if not frame.fin or self._fragments:
-            self._fragments.append(payload)
-            if sum(map(len, self._fragments)) > FRAME_BYTES_MAX:
-                self._end("a fragmented message grew too large")
-                return
-            if not frame.fin:
-                return
-            payload, self._fragments = b"".join(self._fragments), []
+    def _on_message(self, payload: bytes) -> None:
+        self._messages_seen += 1
         self._frames.append(payload)
         self._queued_bytes += len(payload)
         if len(self._frames) > QUEUE_FRAMES_MAX or self._queued_bytes > QUEUE_BYTES_MAX:
             self._end("the queue is full: what follows is fetched again after reconnecting")
-            return
-        self._arrived.set()
+        elif len(self._frames) == 1:
+            self._arrived.set()
+
+    def _on_part(self, frame: WSFrame) -> None:
+        """Joins the parts of a fragmented message; their sum is bounded like a single frame."""
+        self._messages_seen += 1
+        self._fragments.append(frame.get_payload_as_bytes())
+        if sum(map(len, self._fragments)) > FRAME_BYTES_MAX:
+            self._end("a fragmented message grew too large")
+        elif frame.fin:
+            payload, self._fragments = b"".join(self._fragments), []
+            self._on_message(payload)
 
     # --- within ---
     async def _watch(self) -> None:
         lifetime = LIFETIME_SECONDS - random.uniform(0, LIFETIME_JITTER_SECONDS)  # noqa: S311 - not a secret
+        frames, messages = 0, 0
         while self._ended is None:
             await asyncio.sleep(WATCH_SECONDS)
             now = monotonic_seconds()
+            if self._frames_seen != frames:
+                frames, self._frame_at = self._frames_seen, now
+            if self._messages_seen != messages:
+                messages, self._message_at = self._messages_seen, now
             if now - self._frame_at > self._patience.frame_seconds:
                 self._end(f"half-open: no frame for {self._patience.frame_seconds:.0f} s")
             elif now - self._message_at > self._patience.message_seconds:

@@ -3,38 +3,38 @@
 import re
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from market.contracts import MalformedFrame, TradeHole
 
 MILLISECONDS_MAX = 4_102_444_800_000  # the year 2100: beyond it a timestamp is in another unit or nonsense
-IDS_MAX = 2**53
 # A trade further ahead than this is believed only once REST has confirmed it.
 JUMP_IDS_MAX = 10_000
 JUMP_MS_MAX = 3_600_000
-# As exact as an AmountField: nothing may be rounded to zero when it is stored.
-_PLAIN = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,16})? [0-9]{1,20}(?:\.[0-9]{1,16})?")
-_ZERO = re.compile(r"[0.]+")
+# Two plain positive numbers, as exact as an AmountField: nothing may be rounded to zero when it is stored.
+_POSITIVE = r"(?=[0.]*[1-9])[0-9]{1,20}(?:\.[0-9]{1,16})?"
+_PRICE_AND_QUANTITY = re.compile(f"{_POSITIVE} {_POSITIVE}").fullmatch
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Milliseconds = Annotated[int, msgspec.Meta(gt=0, lt=MILLISECONDS_MAX)]
 
 
 class AggTrade(msgspec.Struct, gc=False):
     """An aggregate trade; price and quantity as the exchange's text, the time in milliseconds of its clock."""
 
     symbol: str = msgspec.field(name="s")
-    aggregate_id: int = msgspec.field(name="a")
+    aggregate_id: _Id = msgspec.field(name="a")
     price: str = msgspec.field(name="p")
     quantity: str = msgspec.field(name="q")
-    traded_ms: int = msgspec.field(name="T")
+    traded_ms: _Milliseconds = msgspec.field(name="T")
     buyer_is_maker: bool = msgspec.field(name="m")
 
 
 class Order(Enum):
     """How a trade stands to those before it."""
 
-    NEXT = "next"
-    GAP = "gap"
+    AFTER_A_GAP = "after a gap"
     REPEATED = "repeated"
     DOUBTFUL = "doubtful"
 
@@ -48,30 +48,27 @@ class Tape:
         self.last_id = last_id
         self.last_ms = last_ms
 
+    def advance(self, trade: AggTrade) -> bool:
+        """Go on to `trade` when it is the next one; False when it is not."""
+        if trade.aggregate_id != self.last_id + 1 or not 0 <= trade.traded_ms - self.last_ms <= JUMP_MS_MAX:
+            return False
+        self.last_id, self.last_ms = trade.aggregate_id, trade.traded_ms
+        return True
+
     def order_of(self, trade: AggTrade) -> Order:
-        """Whether `trade` is next, leaves a gap, was there already, or cannot be believed unseen."""
+        """What a trade is that is not the next one. A doubtful one cannot be believed unseen."""
         ahead = trade.aggregate_id - self.last_id
         if ahead <= 0:
             return Order.REPEATED if ahead > -JUMP_IDS_MAX else Order.DOUBTFUL
-        if ahead > JUMP_IDS_MAX or not self.last_ms <= trade.traded_ms <= self.last_ms + JUMP_MS_MAX:
+        if ahead == 1 or ahead > JUMP_IDS_MAX or not 0 <= trade.traded_ms - self.last_ms <= JUMP_MS_MAX:
             return Order.DOUBTFUL
-        return Order.NEXT if ahead == 1 else Order.GAP
-
-    def advance(self, trade: AggTrade) -> None:
-        """`trade` is the newest from now on."""
-        self.last_id, self.last_ms = trade.aggregate_id, trade.traded_ms
+        return Order.AFTER_A_GAP
 
 
 def check_trade(trade: AggTrade) -> None:
-    """Raise MalformedFrame unless id, time, price and quantity are possible."""
-    if not 0 <= trade.aggregate_id < IDS_MAX:
-        raise MalformedFrame("an aggregate id is out of range")
-    if not 0 < trade.traded_ms < MILLISECONDS_MAX:
-        raise MalformedFrame("a time is out of range")
-    if not _PLAIN.fullmatch(f"{trade.price} {trade.quantity}"):
-        raise MalformedFrame("a price or quantity is not a plain decimal number")
-    if _ZERO.fullmatch(trade.price) or _ZERO.fullmatch(trade.quantity):
-        raise MalformedFrame("a price or quantity is zero")
+    """Raise MalformedFrame unless price and quantity are possible; the other fields were when it was decoded."""
+    if not _PRICE_AND_QUANTITY(f"{trade.price} {trade.quantity}"):
+        raise MalformedFrame("a price or quantity is not a plain positive number")
 
 
 def parse_trade_row(row: Any, *, symbol: str) -> AggTrade:

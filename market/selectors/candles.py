@@ -1,5 +1,6 @@
 """Stored candles as contracts."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -80,9 +81,19 @@ def last_closed(symbol: str, interval: Interval) -> contracts.Candle | None:
     return _to_contract(row) if row else None
 
 
-def last_open_time(symbol: str, interval: Interval) -> datetime | None:
-    """The open time of the newest closed candle."""
-    return _rows(symbol, interval).order_by("-open_time").values_list("open_time", flat=True).first()
+_LAST_OPEN_TIMES = """
+SELECT s.symbol, c.open_time
+FROM unnest(%s::text[]) AS s(symbol), LATERAL (
+    SELECT open_time FROM market_candle
+    WHERE environment = %s AND symbol = s.symbol AND "interval" = %s ORDER BY open_time DESC LIMIT 1) AS c
+"""
+
+
+def last_open_times(symbols: Collection[str], interval: Interval) -> dict[str, datetime]:
+    """The open time of the newest closed candle of each symbol that has one."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LAST_OPEN_TIMES, [list(symbols), settings.TRADING_ENVIRONMENT.value, interval.value])
+        return dict(cursor.fetchall())
 
 
 def open_times(symbol: str, interval: Interval, limit: int) -> list[datetime]:

@@ -15,7 +15,6 @@ from tradingbot.core.decimals import plain
 REDIS_TIMEOUT_SECONDS = 0.25
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_FIELDS = ("price", "traded_us", "received_us")
 
 
 def last_price(symbol: str) -> LastPrice | None:
@@ -24,11 +23,11 @@ def last_price(symbol: str) -> LastPrice | None:
     From the stored trades it counts as received when it was traded, since they do not say.
     """
     try:
-        values = cast("list[str | None]", _redis().hmget(price_key(symbol), _FIELDS))
+        text = cast("str | None", _redis().get(price_key(symbol)))
     except redis.RedisError:
-        values = []
-    if values and None not in values:
-        price, traded_us, received_us = cast("list[str]", values)
+        text = None
+    if text is not None:
+        price, traded_us, received_us = text.split()
         return LastPrice(symbol, Decimal(price), _instant(traded_us), _instant(received_us))
     for trade in recent_trades(symbol, 1):
         return LastPrice(symbol, trade.price, trade.traded_at, trade.traded_at)
@@ -36,17 +35,14 @@ def last_price(symbol: str) -> LastPrice | None:
 
 
 def price_key(symbol: str) -> str:
-    """The Redis hash that holds the last price of `symbol` in this environment."""
+    """The Redis key of the last price of `symbol` in this environment."""
     return f"{settings.CACHE_PREFIX}:price:{symbol}"
 
 
-def to_cache(price: LastPrice) -> dict[str, str]:
-    """The price as the fields of its Redis hash."""
-    times = {"traded_us": price.traded_at, "received_us": price.received_at}
-    return {
-        "price": plain(price.price),
-        **{name: str((at - _EPOCH) // _MICROSECOND) for name, at in times.items()},
-    }
+def to_cache(price: LastPrice) -> str:
+    """The price and its two times in microseconds, as Redis keeps them."""
+    times = (str((at - _EPOCH) // _MICROSECOND) for at in (price.traded_at, price.received_at))
+    return " ".join((plain(price.price), *times))
 
 
 def _instant(microseconds: str) -> datetime:

@@ -98,10 +98,10 @@ def _derive_touched(minutes: list[tuple[str, datetime]]) -> list[Candle]:
     A longer candle is read only once its last minute can be there: at a live minute mostly none is.
     """
     derived: list[Candle] = []
+    newest = stored.last_open_times({symbol for symbol, _ in minutes}, Interval.M1) if minutes else {}
     for symbol, group in groupby(sorted(minutes), itemgetter(0)):
         times = [at for _, at in group]
-        newest = stored.last_open_time(symbol, Interval.M1)
-        known_to = max(times[-1], newest or times[-1]) + rules.length(Interval.M1)
+        known_to = max(times[-1], newest.get(symbol, times[-1])) + rules.length(Interval.M1)
         for interval in DERIVED_INTERVALS:
             starts = {rules.bucket_start(at, interval) for at in times}
             ended = sorted(start for start in starts if start + rules.length(interval) <= known_to)

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import groupby
-from operator import itemgetter
 
 from django.conf import settings
 
@@ -32,20 +30,21 @@ def record(missing: Sequence[Hole], now: datetime) -> list[Hole]:
 
 def mark_filled(minutes: Sequence[tuple[str, datetime]], now: datetime) -> None:
     """Close each open hole of which `minutes` (symbol and open time) were the last to be missing."""
-    for symbol, group in groupby(sorted(minutes), itemgetter(0)):
-        times = [at for _, at in group]
-        rows = CandleHole.objects.filter(
-            environment=settings.TRADING_ENVIRONMENT,
-            symbol=symbol,
-            filled_at=None,
-            start__lte=times[-1],
-            end__gt=times[0],
-        )
-        for row in rows:
-            count = len(hole_minutes(Hole(symbol, row.start, row.end)))
-            if len(stored.minutes_between(symbol, row.start, row.end)) == count:
-                row.filled_at = now
-                row.save(update_fields=["filled_at"])
+    if not minutes:
+        return
+    times = [at for _, at in minutes]
+    rows = CandleHole.objects.filter(
+        environment=settings.TRADING_ENVIRONMENT,
+        symbol__in={symbol for symbol, _ in minutes},
+        filled_at=None,
+        start__lte=max(times),
+        end__gt=min(times),
+    )
+    for row in rows:
+        count = len(hole_minutes(Hole(row.symbol, row.start, row.end)))
+        if len(stored.minutes_between(row.symbol, row.start, row.end)) == count:
+            row.filled_at = now
+            row.save(update_fields=["filled_at"])
 
 
 def drop_after(symbol: str, instant: datetime) -> None:

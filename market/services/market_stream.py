@@ -11,7 +11,7 @@ from market import rules
 from market.adapters.binance_rest import MarketClient
 from market.adapters.stream_client import SocketEnded, StreamSocket
 from market.contracts import Fence, MalformedFrame, MarketError, Shard, UnknownInstrument
-from market.rules import AggTrade, BookTicker, ControlReply, ServerShutdown
+from market.rules import AggTrade, BookTicker, ControlReply, Kline, ServerShutdown
 from market.services import instruments
 from market.services.candle_stream import CandleStream
 from market.services.database_thread import DatabaseThread
@@ -22,7 +22,6 @@ from market.services.trade_stream import TradeStream
 from tradingbot.core import clock
 
 logger = logging.getLogger(__name__)
-_CONTROL = (ControlReply, ServerShutdown)  # a tuple: `A | B` would be built anew for every message
 SUBSCRIBE_BATCH = 200
 SUBSCRIBE_PAUSE_SECONDS = 0.25  # the exchange drops a client that sends more than 5 messages a second
 LIST_AFTER_SECONDS = 2.0
@@ -130,20 +129,21 @@ class MarketStream(StreamLoop):
         for frame in frames:
             try:
                 message = parse(frame)
-                if isinstance(message, _CONTROL):
-                    end = self._judge(message) or end
-                    continue
-                if message.symbol not in asked:
-                    raise MalformedFrame("a symbol that was not asked for")
-                self._data_at = received
-                if isinstance(message, AggTrade):
+                kind = type(message)
+                if kind is AggTrade or kind is BookTicker or kind is Kline:
+                    if message.symbol not in asked:
+                        raise MalformedFrame("a symbol that was not asked for")
+                    self._data_at = received
+                if kind is AggTrade:
                     take_trade(message, now)
-                elif isinstance(message, BookTicker):
+                elif kind is BookTicker:
                     take_ticker(message, now)
-                else:
+                elif kind is Kline:
                     self._kline_at[message.symbol] = received
                     if message.candle is not None:
                         self._candles.take(message.candle)
+                else:
+                    end = self._judge(message) or end
             except MalformedFrame as error:
                 self.feed.rejected(frame, error)
         return end

@@ -55,22 +55,21 @@ class TradeStream:
 
     def take(self, trade: AggTrade, received_at: datetime) -> None:
         """Keep a trade for the next write; raises MalformedFrame for one that cannot be believed."""
-        symbol = trade.symbol
-        tape = self._tapes.get(symbol)
+        tape = self._tapes.get(trade.symbol)
         if tape is None:
-            self._doubtful.add(symbol)  # until REST has told where the tape stands
+            self._doubtful.add(trade.symbol)  # until REST has told where the tape stands
             return
-        order = tape.order_of(trade)
-        if order is Order.REPEATED:
-            return
-        if order is Order.DOUBTFUL:
-            self._doubtful.add(symbol)
-            raise MalformedFrame("a trade that does not follow the ones before it")
-        if order is Order.GAP:
-            self._gaps.append(TradeHole(symbol, tape.last_id + 1, trade.aggregate_id - 1))
-        tape.advance(trade)
+        if not tape.advance(trade):
+            order = tape.order_of(trade)
+            if order is Order.REPEATED:
+                return
+            if order is Order.DOUBTFUL:
+                self._doubtful.add(trade.symbol)
+                raise MalformedFrame("a trade that does not follow the ones before it")
+            self._gaps.append(TradeHole(trade.symbol, tape.last_id + 1, trade.aggregate_id - 1))
+            tape.last_id, tape.last_ms = trade.aggregate_id, trade.traded_ms
         self._unwritten.append(trade)
-        self._last[symbol] = (trade, received_at)
+        self._last[trade.symbol] = (trade, received_at)
 
     def last_prices(self) -> list[LastPrice]:
         """The newest price of each symbol that traded since the last call."""

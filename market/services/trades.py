@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from operator import attrgetter
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
@@ -67,7 +68,8 @@ def _write(
     filled: TradeHoleRow | None = None,
     refused: Sequence[TradeHole] = (),
 ) -> None:
-    block = _copy_text(trades)
+    # A symbol after the other, as the index has them: twice as quick as in the order of arrival.
+    block = _copy_text(sorted(trades, key=attrgetter("symbol")))
     append = filled is None
     for _ in range(3):  # at most one attempt for a missing part and one for a repetition
         try:

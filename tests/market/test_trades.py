@@ -89,15 +89,22 @@ def test_a_row_that_is_no_trade_is_refused(row: Any) -> None:
         rules.parse_trade_row(row, symbol=SYMBOL)
 
 
+def test_a_tape_goes_on_to_the_next_trade_only() -> None:
+    tape = Tape(100, milliseconds(START))
+
+    assert not tape.advance(trade(102, START)) and not tape.advance(trade(100, START))
+    assert tape.advance(trade(101, START)) and (tape.last_id, tape.last_ms) == (101, milliseconds(START))
+
+
 @pytest.mark.parametrize(
     ("number", "later", "order"),
     [
-        (101, timedelta(0), Order.NEXT),
-        (105, timedelta(seconds=1), Order.GAP),
+        (105, timedelta(seconds=1), Order.AFTER_A_GAP),
         (100, timedelta(0), Order.REPEATED),
         (60, timedelta(0), Order.REPEATED),
         (101, -timedelta(seconds=1), Order.DOUBTFUL),
         (101, timedelta(days=400), Order.DOUBTFUL),
+        (105, -timedelta(seconds=1), Order.DOUBTFUL),
         (10**12, timedelta(0), Order.DOUBTFUL),
     ],
 )
@@ -106,6 +113,7 @@ def test_a_trade_is_told_from_one_that_cannot_be_believed(
 ) -> None:
     tape = Tape(100, milliseconds(START))
 
+    assert not tape.advance(trade(number, START + later))
     assert tape.order_of(trade(number, START + later)) is order
 
 
