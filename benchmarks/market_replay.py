@@ -193,9 +193,9 @@ def cut_to_a_day(file: Path, folder: Path) -> Path:
 def has_a_day() -> bool:
     """Whether the candle of a day all of whose minutes are stored was among those compared."""
     from market.contracts import Interval
-    from market.selectors.candles import closed_candles, last_open_time
+    from market.selectors.candles import closed_candles, last_open_times
 
-    day = last_open_time(SYMBOL, Interval.D1)
+    day = last_open_times([SYMBOL], Interval.D1).get(SYMBOL)
     return day is not None and day >= closed_candles(SYMBOL, Interval.M1, CANDLES_MAX)[0].open_time
 
 
