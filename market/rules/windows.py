@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 
 from market.contracts import Interval, StaleData
 from market.rules.candles import length, window_length
@@ -19,6 +20,8 @@ SIGNIFICANT_DIGITS = 10
 # A candle as PostgreSQL's timestamptz_send and float8send write it: the open time in microseconds since 2000,
 # then high, low, close and volume.
 BAR = struct.Struct("!qdddd")
+# All values in one formatting: one by one takes twice as long.
+_TEXT = f"%.{SIGNIFICANT_DIGITS}g " * len(NAMES)
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -54,8 +57,16 @@ def follow(kept: Window | None, stored: bytes, interval: Interval) -> Window:
 
 def facts_of(window: Window, interval: Interval) -> dict[str, Decimal]:
     """Indicator values by id (`ema_9_1m`); raises StaleData when one is not a number."""
-    named = zip(NAMES, window.indicators.values, strict=True)
-    return {f"{name}_{interval.value}": _rounded(name, value) for name, value in named}
+    values = window.indicators.values
+    if not all(map(math.isfinite, values)):
+        name = next(name for name, value in zip(NAMES, values, strict=True) if not math.isfinite(value))
+        raise StaleData(f"the indicator {name} has no value on these candles")
+    return dict(zip(_ids(interval), map(Decimal, (_TEXT % values).split()), strict=True))
+
+
+@cache
+def _ids(interval: Interval) -> tuple[str, ...]:
+    return tuple(f"{name}_{interval.value}" for name in NAMES)
 
 
 def _newest_window(stored: bytes, interval: Interval) -> bytes:
@@ -77,9 +88,3 @@ def _refuse_holes(times: Sequence[int], interval: Interval) -> None:
 
 def _instant(microseconds: int) -> datetime:
     return _EPOCH + microseconds * _MICROSECOND
-
-
-def _rounded(name: str, value: float) -> Decimal:
-    if not math.isfinite(value):
-        raise StaleData(f"the indicator {name} has no value on these candles")
-    return Decimal(f"{value:.{SIGNIFICANT_DIGITS}g}") + 0

@@ -1,5 +1,6 @@
 """The indicators' window: carried forward or opened anew, the same bits; and only of what is really stored."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -187,6 +188,14 @@ def test_what_is_not_a_number_is_refused(warm: bool, name: str) -> None:
 
     with pytest.raises(StaleData, match="not a number"):
         follow(kept, stored([*MINUTES[:290], broken]), Interval.M1)
+
+
+def test_an_indicator_without_a_value_is_refused_by_its_name() -> None:
+    window = follow(None, stored(MINUTES[:300]), Interval.M1)
+    window.indicators.values = tuple(math.nan if name == "rsi_14" else 1.0 for name in windows.NAMES)
+
+    with pytest.raises(StaleData, match="the indicator rsi_14 has no value"):
+        facts_of(window, Interval.M1)
 
 
 # --- from the database ---
