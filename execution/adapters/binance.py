@@ -13,6 +13,7 @@ from django.conf import settings
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from execution import rules
+from execution.adapters.rate_budget import BudgetedClient
 from execution.contracts import (
     Answer,
     Balance,
@@ -25,7 +26,6 @@ from execution.contracts import (
     QueryFailed,
     Source,
 )
-from market.adapters.binance_rest import BinanceClient
 from tradingbot import env
 from tradingbot.core.audit import canonical_json, sha256_hex
 from tradingbot.core.clock import now, to_milliseconds
@@ -39,7 +39,7 @@ WINDOW = timedelta(hours=23)  # allOrders answers at most 24 h between startTime
 NEVER_SENT = (NewConnectionError, NameResolutionError, ConnectTimeoutError)
 
 
-class SignedClient(BinanceClient):
+class SignedClient(BudgetedClient):
     """python-binance with our own timestamp: it would overwrite the one that was fixed at the claim."""
 
     fixed_timestamp_ms: int | None = None

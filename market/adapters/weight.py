@@ -45,6 +45,7 @@ class Priority(Enum):
     """The share of the limit up to which a kind of request may use it."""
 
     PUBLIC = 0.6
+    ENTRY = 0.75
     QUERY = 0.85
     CANCEL = 1.0
 
@@ -133,6 +134,11 @@ class WeightLimit:
 
     def _alone_fits(self, priority: Priority) -> bool:
         return self._alone_used <= self._per_minute * ALONE_SHARE * priority.value
+
+
+def shared_redis() -> redis.Redis:
+    """The Redis of the limits, for those that are counted elsewhere (execution's orders)."""
+    return _redis()
 
 
 @cache
