@@ -51,3 +51,15 @@ class DivergenceAdmin(ReadOnlyAdmin):
         "resolution",
     )
     list_filter = ("environment", "kind")
+
+
+@admin.register(models.OrderTest)
+class OrderTestAdmin(ReadOnlyAdmin):
+    list_display = ("symbol", "passed", "detail", "at", "environment")
+    list_filter = ("environment", "passed", "symbol")
+
+
+@admin.register(models.OperatorRequest)
+class OperatorRequestAdmin(ReadOnlyAdmin):
+    list_display = ("id", "kind", "actor", "reason", "asked_at", "done_at", "succeeded", "detail")
+    list_filter = ("environment", "kind", "succeeded")

@@ -262,6 +262,9 @@ class ExchangeGateway(Protocol):
     def balances(self) -> Sequence[Balance]:
         """All balances that are not zero."""
 
+    def test_order(self, *, parameters: dict[str, str]) -> None:
+        """Let the exchange test a plain order; nothing is placed. Raises ExchangeRejected or QueryFailed."""
+
     def cancel_foreign_order(self, *, symbol: str, exchange_order_id: int) -> OrderReport:
         """Cancel an order that is not ours, once. Raises NotSent, ExchangeRejected or OutcomeUnknown."""
 

@@ -424,6 +424,21 @@ class Divergence(models.Model):
         permissions = [("settle_divergence", "Can settle a divergence")]
 
 
+class OrderTest(models.Model):
+    """An answer of `order/test`: asked before the first order of a symbol, when the settings want it."""
+
+    environment = EnvironmentField()
+    ledger = models.IntegerField(default=1)
+    symbol = models.CharField(max_length=32)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="tests")
+    passed = models.BooleanField()
+    detail = models.CharField(max_length=300, blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["environment", "symbol"])]
+
+
 class OperatorRequest(models.Model):
     """What a person decided that needs the exchange: asked for by a page, carried out by a trading worker.
 

@@ -51,6 +51,7 @@ def execute_approved(**_: Any) -> None:
         except DecisionRefused as refusal:
             logger.info("not claimed", extra={"proposal": str(proposal_id), "code": refusal.code})
             continue
+        services.try_first(order_id=order.pk, exchange=services.gateway(), now=now())
         services.send_order(order_id=order.pk, now=now())
 
 

@@ -32,6 +32,9 @@ EXCHANGE_TIMEOUT_SECONDS = env.integer("EXCHANGE_TIMEOUT_SECONDS", 12, minimum=1
 RECONCILE_GRACE_SECONDS = env.integer("RECONCILE_GRACE_SECONDS", 60, minimum=5, maximum=900)
 MANUAL_REVIEW_AFTER_SECONDS = env.integer("MANUAL_REVIEW_AFTER_SECONDS", 600, minimum=10, maximum=3600)
 
+# Let the exchange test (`order/test`) the first order of each symbol and environment before it is sent.
+ORDER_TEST_FIRST = env.boolean("ORDER_TEST_FIRST", False)
+
 # --- hard ceilings: no limit in the database may pass them ----------------------------------------------
 RISK_CEILINGS = {
     "approval_threshold_quote": env.decimal(

@@ -154,6 +154,18 @@ class BinanceGateway:
             rules.balances_of_rest, self._query(lambda: self._client.get_account(omitZeroBalances="true"))
         )
 
+    def test_order(self, *, parameters: dict[str, str]) -> None:
+        """Let the exchange test a plain order; nothing is placed. Raises ExchangeRejected or QueryFailed."""
+        try:
+            self._client.create_test_order(**parameters)
+        except BinanceAPIException as error:
+            refusal = rules.classify_refusal(error.status_code, error.code, error.message)
+            if isinstance(refusal, ExchangeRejected):
+                raise refusal from error
+            raise QueryFailed(str(refusal)) from error
+        except (BinanceRequestException, requests.exceptions.RequestException) as error:
+            raise QueryFailed(f"no usable answer: {type(error).__name__}") from error
+
     def cancel_foreign_order(self, *, symbol: str, exchange_order_id: int) -> OrderReport:
         """Cancel by the exchange's id, once. Raises NotSent, ExchangeRejected or OutcomeUnknown."""
         try:

@@ -107,6 +107,9 @@ def timeline(row: Order, fills: list[Fill]) -> list[Step]:
         *_approval_steps(proposal),
         Step(intent.created_at, "claimed", "intent and reservation recorded", "idle"),
     ]
+    for test in row.tests.order_by("at", "id")[:STEPS_MAX]:
+        tone, words = ("good", "passed, nothing placed") if test.passed else ("bad", test.detail)
+        steps.append(Step(test.at, "order/test", words, tone))
     if row.sent_at:
         steps.append(Step(row.sent_at, "submitted", f"sent once as {row.client_order_id}", "idle"))
     if row.acknowledged_at:

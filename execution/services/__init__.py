@@ -15,6 +15,7 @@ from execution.services.reviewing import (
 from execution.services.saga import conclusive_instant, probe_unknown
 from execution.services.sending import gateway, mark_silent_sends_unknown, send_order
 from execution.services.settling import ask_settlement, choices_of, settle_divergence
+from execution.services.trying import try_first
 
 __all__ = [
     "abort_stale_intents",
@@ -40,4 +41,5 @@ __all__ = [
     "request_reconciliation",
     "send_order",
     "settle_divergence",
+    "try_first",
 ]

@@ -212,6 +212,13 @@ class RehearsedExchange:
         """All balances that are not zero."""
         return rules.balances_of_rest(self._query(endpoints.ACCOUNT, "account", omitZeroBalances="true"))
 
+    def test_order(self, *, parameters: dict[str, str]) -> None:
+        """Let the exchange judge a plain order."""
+        try:
+            self._call(endpoints.CHECK_ORDER, "POST", "order/test", **parameters)
+        except ExchangeError as error:
+            raise QueryFailed(f"{error.code}: {error.message}") from error
+
     def cancel_foreign_order(self, *, symbol: str, exchange_order_id: int) -> OrderReport:
         """Cancel an order that the bot did not place."""
         try:
