@@ -120,6 +120,7 @@ class Desk:
 
     def buy(self, **answer: Any) -> Order:
         """A BUY from proposal to whatever became of sending it."""
+        self.refresh_feeds()  # quotes age on a slow machine
         proposal = self.assess(self.propose(**answer))
         assert proposal.status == "auto_approved", proposal.refusal or proposal.status
         order = self.claim(proposal)

@@ -466,11 +466,13 @@ def test_exit_can_be_approved_while_reducing_and_an_entry_cannot(desk: Desk) -> 
     risk.save_limits(
         values=only_limits(values), actor="risk-manager", reason="always a person", now=clock.now()
     )
+    desk.refresh_feeds()
     leave = desk.assess(
         desk.propose(
             action="SELL", quote_amount=None, position_share_pct=100, stop_price=None, target_price=None
         )
     )
+    desk.refresh_feeds()
     enter = desk.assess(desk.propose())
     assert (leave.status, enter.status) == ("pending_approval", "pending_approval")
     risk.set_trading_state(state=TradingState.REDUCING, actor="risk-manager", reason="test", now=clock.now())
