@@ -5,11 +5,11 @@ python := .venv/bin/python
 with_servers := $(python) -m tradingbot.launcher with-servers --
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test strangers check bench rehearse lock
+.PHONY: help env run test strangers check bench rehearse rehearse-processes lock
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-15s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{ printf "%-23s %s\n", $$1, $$2 }'
 
 env: .venv/installed-dev ## the virtual environment only, with the tools for tests and checks
 
@@ -34,6 +34,9 @@ bench: .venv/installed-dev ## the figures of benchmarks/, printed as a table
 
 rehearse: .venv/installed-dev ## seeded days with faults and crashes: make rehearse ARGS="--days 1 --seeds 3"
 	@TRADING_ENABLED=true exec $(with_servers) $(python) manage.py rehearse $(ARGS)
+
+rehearse-processes: .venv/installed-dev ## 200 kills of real processes while orders flow: make rehearse-processes ARGS="--kills 20 --seed 3"
+	@TRADING_ENABLED=true exec $(with_servers) $(python) manage.py rehearse_processes $(ARGS)
 
 lock: .venv/installed-dev ## compile requirements*.txt, every wheel with its hashes, from requirements*.in
 	$(python) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements-bootstrap.in -o requirements-bootstrap.txt
