@@ -27,6 +27,7 @@ django.setup()
 from django.conf import settings  # noqa: E402
 from django.db import transaction  # noqa: E402
 
+from execution import tasks as execution_tasks  # noqa: E402
 from execution.models import Order  # noqa: E402
 from market import selectors as market  # noqa: E402
 from market.models import Candle  # noqa: E402
@@ -234,6 +235,46 @@ def fate(*, proposal_id: str, wait_seconds: float) -> dict[str, Any]:
     }
 
 
+def order_here(*, symbol: str, quote_amount: str) -> dict[str, Any]:
+    """The same way without Celery: gate, claim and send called one after the other in this process.
+
+    The stack's own trading worker must stand still. `began` is when `execute_approved` was called.
+    """
+    quote = market.latest_quote(symbol)
+    if quote is None:
+        return {"status": "no quote", "why": symbol}
+    with transaction.atomic():
+        proposal = _make_proposal(symbol, quote.mid, quote_amount, clock.now())
+    execution_tasks.assess_proposals()
+    began = _now_us()
+    execution_tasks.execute_approved()
+    return fate(proposal_id=str(proposal.pk), wait_seconds=0) | {"began": began}
+
+
+def keep_books_here() -> None:
+    """What the trading worker does beside ordering: measure the clock and compare the books."""
+    execution_tasks.measure_clock()
+    execution_tasks.reconcile()
+
+
+def unknown_orders() -> list[dict[str, Any]]:
+    """Every order whose outcome was unknown for a time: since when, until when, and what it came to."""
+    rows = []
+    for order in Order.objects.filter(unknown_since__isnull=False).select_related("intent"):
+        resolved = order.acknowledged_at if order.status == "execution_confirmed" else order.closed_at
+        rows.append(
+            {
+                "client_order_id": order.client_order_id,
+                "status": order.status,
+                "claimed": _us(order.intent.created_at),
+                "unknown": _us(order.unknown_since),
+                "resolved": _us(resolved),
+                "window_ms": order.intent.recv_window_ms,
+            }
+        )
+    return rows
+
+
 # --- commit to page ---------------------------------------------------------------------------------------
 def raise_alerts(*, count: int, gap_seconds: list[float], seed: int) -> dict[str, Any]:
     """Alerts with titles of their own at random gaps, and midway between two of them a bare Redis PUBLISH.
@@ -309,6 +350,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         model_requests,
         propose,
         fate,
+        order_here,
+        keep_books_here,
+        unknown_orders,
         raise_alerts,
         hear_publishes,
     )

@@ -7,15 +7,15 @@ from random import Random
 
 from tradingbot.operations.rehearsal.processes.wire import Ambush, Deed, Moment
 
-VICTIMS = {"trading": 5, "trading-2": 5, "advisor": 4, "web": 3, "streams": 3, "beat": 3}
+VICTIMS = {"trading": 6, "trading-2": 6, "advisor": 3, "web": 3, "streams": 2, "beat": 2}
 ORDERING = ("trading", "trading-2")
 ON_ORDER_CHANCE = 0.6  # of a trading worker's death: while an order of its own is on the wire
 KILLS_PER_REDIS, REDIS_MIN = 12, 2
 KILLS_PER_POSTGRES, POSTGRES_MIN = 25, 1
-CUTS_PER_KILL = 1.0
-CUT_ON_ORDER_CHANCE = 0.6
+CUTS_PER_KILL = 0.6
+CUT_ON_ORDER_CHANCE = 0.7
 STALL_SECONDS = (0.2, 5.0)  # around the bot's time-out of 3 s
-PAUSE_SECONDS = (0.0, 1.5)
+PAUSE_SECONDS = (0.0, 1.0)
 LINGER_SECONDS = (0.0, 0.15)  # between the moment on the wire and the death
 
 

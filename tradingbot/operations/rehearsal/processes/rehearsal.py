@@ -30,14 +30,14 @@ from tradingbot.operations.rehearsal.processes.product import (
 
 ACTOR = "rehearsal"
 FLOWING_SECONDS_MAX = 90
-ORDER_SECONDS_MAX = 8  # how long a blow waits for the order that it is meant for
+ORDER_SECONDS_MAX = 6  # how long a blow waits for the order that it is meant for
 KILLABLE_SECONDS_MAX = 90
 CALM_SECONDS_MAX = 120
 REST_SECONDS_MAX = 180
 STRATEGY_SECONDS_BETWEEN = 1
 # Wide, so that as many orders as possible go out; at and above the threshold the scripted operator decides.
 WIDE = {
-    "approval_threshold_quote": Decimal(50),
+    "approval_threshold_quote": Decimal(100),
     "order_notional_max_quote": Decimal(10000),
     "symbol_exposure_max_pct": Decimal(100),
     "gross_exposure_max_pct": Decimal(100),
@@ -90,9 +90,10 @@ class Rehearsal:
     def run(self) -> Report:
         """Let orders flow, strike, come to rest, judge. Raises NotInTime when a part does not come back."""
         self._opening = balances_there(self._product)
-        self._let_flow()
+        self._arm()
         self._person.start()
         try:
+            self._wait_for_flow()
             self._strike_all()
         finally:
             self._product.wires.calm()
@@ -107,7 +108,7 @@ class Rehearsal:
 
     # --- the flow ---------------------------------------------------------------------------------------
 
-    def _let_flow(self) -> None:
+    def _arm(self) -> None:
         symbols = sorted(self._product.exchange("/sim/market")["symbols"])
         with self._product.as_database():
             now = clock.now()
@@ -121,6 +122,8 @@ class Rehearsal:
                 strategy.decisions_per_hour_max = 1_000_000
                 proposals.save_strategy(strategy=strategy, actor=ACTOR, now=now)
             risk.set_trading_state(state=TradingState.ACTIVE, actor=ACTOR, reason="rehearsal", now=now)
+
+    def _wait_for_flow(self) -> None:
         try:
             wait_for(
                 lambda: self._value("SELECT count(*) FROM execution_fill"),

@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tradingbot.launcher.__main__ import main
-from tradingbot.launcher.stack import PRODUCT, Process, Stack
+from tradingbot.launcher.stack import PRODUCT, Stack
 
 WIRES_SETTING = "REHEARSAL_WIRES"
 TRADING, TRADING_2 = "trading", "trading-2"
 PARTS = tuple(sorted([process.name for process in PRODUCT.processes] + [TRADING_2]))
 
 
-def rehearsed_stack(wires: Mapping[str, int]) -> Stack:
-    """The table in which each part finds the exchange at its own port of `wires`."""
+def rehearsed_stack() -> Stack:
+    """The table of this rehearsal."""
     trading = next(process for process in PRODUCT.processes if process.name == TRADING)
     second = replace(
         trading,
@@ -29,13 +29,17 @@ def rehearsed_stack(wires: Mapping[str, int]) -> Stack:
     order = tuple(
         ((*names, TRADING_2) if TRADING in names else names, seconds) for names, seconds in PRODUCT.stop_order
     )
-    processes = tuple(_wired(process, wires[process.name]) for process in (*PRODUCT.processes, second))
-    return replace(PRODUCT, processes=processes, stop_order=order)
+    return replace(PRODUCT, processes=(*PRODUCT.processes, second), stop_order=order)
 
 
-def _wired(process: Process, port: int) -> Process:
-    return replace(process, env={**process.env, "SIMULATOR_URL": f"http://127.0.0.1:{port}"})
+def wired(stack: Stack, wires: Mapping[str, int]) -> Stack:
+    """`stack` with each part finding the exchange at its own port of `wires`."""
+    processes = tuple(
+        replace(process, env={**process.env, "SIMULATOR_URL": f"http://127.0.0.1:{wires[process.name]}"})
+        for process in stack.processes
+    )
+    return replace(stack, processes=processes)
 
 
 if __name__ == "__main__":
-    sys.exit(main(["run"], rehearsed_stack(json.loads(os.environ[WIRES_SETTING]))))
+    sys.exit(main(["run"], wired(rehearsed_stack(), json.loads(os.environ[WIRES_SETTING]))))

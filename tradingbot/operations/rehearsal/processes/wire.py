@@ -98,10 +98,12 @@ class Wires:
 
     def strike(self, deed: Deed, seconds: float, dice: Random) -> str | None:
         """Break one of the open connections, whatever it carries; the part it belongs to, if there is one."""
-        links = sorted(self._links, key=lambda link: (link.part, id(link)))
-        if not links:
+        by_part: dict[str, list[_Link]] = {}
+        for link in list(self._links):
+            by_part.setdefault(link.part, []).append(link)
+        if not by_part:
             return None
-        link = dice.choice(links)
+        link = dice.choice(by_part[dice.choice(sorted(by_part))])
         if deed is Deed.CUT:
             self._loop.call_soon_threadsafe(link.abort)
         else:
