@@ -391,7 +391,11 @@ def _status_finding(order: Order, report: OrderReport) -> Finding:
 
 def _compare_trades(records: Records, now: datetime) -> tuple[int, list[Finding]]:
     posted, findings, ledger = 0, [], current_ledger()
+    booked = _booked(records, ledger)
     for symbol, exchange_order_id, trade in records.trades:
+        if (symbol, trade.trade_id) in booked:  # nothing to post, so nothing is locked for it
+            findings += _fee_findings(symbol, trade, booked[symbol, trade.trade_id])
+            continue
         order = (
             Order.objects.select_for_update()
             .filter(
@@ -408,9 +412,25 @@ def _compare_trades(records: Records, now: datetime) -> tuple[int, list[Finding]
             posted += 1
             if now - trade.at > SETTLE:
                 findings.append(_fill_finding(symbol, order, trade))
-        else:
-            findings += _fee_findings(symbol, trade)
     return posted, findings
+
+
+Amounts = tuple[Decimal, Decimal, Decimal, str]
+
+
+def _booked(records: Records, ledger: int) -> dict[tuple[str, int], Amounts]:
+    """Price, quantity, commission and its asset of the trades of `records` that are on our books, asked at once."""
+    first: dict[str, int] = {}
+    for symbol, _, trade in records.trades:
+        first[symbol] = min(first.get(symbol, trade.trade_id), trade.trade_id)
+    found: dict[tuple[str, int], Amounts] = {}
+    for symbol, trade_id in first.items():
+        rows = Fill.objects.filter(
+            environment=selectors.ENVIRONMENT, ledger=ledger, symbol=symbol, trade_id__gte=trade_id
+        )
+        for row in rows.values_list("trade_id", "price", "quantity", "commission", "commission_asset"):
+            found[symbol, row[0]] = row[1:]
+    return found
 
 
 def _fill_finding(symbol: str, order: Order, trade: FillReport) -> Finding:
@@ -436,12 +456,9 @@ def _trade_words(trade: FillReport) -> dict[str, Any]:
     }
 
 
-def _fee_findings(symbol: str, trade: FillReport) -> list[Finding]:
+def _fee_findings(symbol: str, trade: FillReport, ours: Amounts) -> list[Finding]:
     """A booked trade whose amounts differ from the exchange's record."""
-    booked = Fill.objects.get(
-        environment=selectors.ENVIRONMENT, ledger=current_ledger(), symbol=symbol, trade_id=trade.trade_id
-    )
-    ours = (booked.price, booked.quantity, booked.commission, booked.commission_asset)
+    price, quantity, commission, commission_asset = ours
     if ours == (trade.price, trade.quantity, trade.commission, trade.commission_asset):
         return []
     return [
@@ -450,14 +467,14 @@ def _fee_findings(symbol: str, trade: FillReport) -> list[Finding]:
             subject=f"trade:{symbol}:{trade.trade_id}",
             symbol=symbol,
             ours={
-                "price": plain(booked.price),
-                "quantity": plain(booked.quantity),
-                "commission": plain(booked.commission),
-                "commissionAsset": booked.commission_asset,
+                "price": plain(price),
+                "quantity": plain(quantity),
+                "commission": plain(commission),
+                "commissionAsset": commission_asset,
             },
             theirs=_trade_words(trade),
             likely_cause="The first report of the trade told other amounts than the exchange's ledger.",
-            amount=trade.commission - booked.commission,
+            amount=trade.commission - commission,
             amount_asset=trade.commission_asset,
         )
     ]
