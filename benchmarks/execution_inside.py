@@ -20,12 +20,13 @@ SYMBOLS = {"BTCUSDT": "60000", "ETHUSDT": "3000", "SOLUSDT": "150", "BNBUSDT": "
 ORDERS = 10_000
 FILLS_PER_ORDER = 5
 MISSED_ORDERS = 200  # whose fills are still to be posted in the second reconciliation
-EVENT_ORDERS = 500
+EVENT_ORDERS = 200
 DAYS = 5
 FEE = Decimal("0.001")
 PAGE = 1000
 WEIGHTS = {"allOrders": 20, "myTrades": 20, "openOrders": 6, "account": 20, "order": 4, "time": 1}
 ACCOUNT_START = Decimal(10_000_000)
+BOTH = ("BUY", "SELL")  # in turn, so that few lots are open at a time
 
 
 class Books:
@@ -52,19 +53,28 @@ class Books:
         if name == "account":
             held = sorted(self.balances.items())
             return {"balances": [{"asset": a, "free": f"{v:f}", "locked": "0"} for a, v in held if v]}
+        if name == "order":
+            return next(
+                row for row in self.orders[symbol] if row["clientOrderId"] == query["origClientOrderId"]
+            )
         return [] if name == "openOrders" else {"serverTime": time.time_ns() // 1_000_000}
 
-    def fill(self, symbol: str, client_id: str, at: datetime) -> None:
-        """One more order to buy at market, filled in FILLS_PER_ORDER trades."""
+    def fill(self, symbol: str, client_id: str, at: datetime, side: str) -> None:
+        """One more order at market, filled in FILLS_PER_ORDER trades."""
         price, quantity = Decimal(SYMBOLS[symbol]), Decimal("0.001")
         order_id, at_ms = len(self.orders[symbol]) + 1, int(at.timestamp() * 1000)
-        whole = quantity * FILLS_PER_ORDER
+        whole, sign, base = (
+            quantity * FILLS_PER_ORDER,
+            1 if side == "BUY" else -1,
+            symbol.removesuffix("USDT"),
+        )
+        fee, fee_asset = (quantity * FEE, base) if side == "BUY" else (quantity * price * FEE, "USDT")
         self.orders[symbol].append(
             {
                 "symbol": symbol, "orderId": order_id, "orderListId": -1, "clientOrderId": client_id,
                 "price": "0.00000000", "origQty": f"{whole}", "executedQty": f"{whole}",
                 "cummulativeQuoteQty": f"{whole * price}", "status": "FILLED", "timeInForce": "GTC",
-                "type": "MARKET", "side": "BUY", "stopPrice": "0.00000000", "time": at_ms,
+                "type": "MARKET", "side": side, "stopPrice": "0.00000000", "time": at_ms,
                 "updateTime": at_ms, "isWorking": True,
             }
         )  # fmt: skip
@@ -73,13 +83,14 @@ class Books:
                 {
                     "symbol": symbol, "id": len(self.trades[symbol]) + 1, "orderId": order_id,
                     "orderListId": -1, "price": f"{price}", "qty": f"{quantity}",
-                    "quoteQty": f"{quantity * price}", "commission": f"{quantity * FEE}",
-                    "commissionAsset": symbol.removesuffix("USDT"), "time": at_ms, "isBuyer": True,
+                    "quoteQty": f"{quantity * price}", "commission": f"{fee}",
+                    "commissionAsset": fee_asset, "time": at_ms, "isBuyer": side == "BUY",
                     "isMaker": False, "isBestMatch": True,
                 }
             )  # fmt: skip
-            self.balances["USDT"] -= quantity * price
-            self.balances[symbol.removesuffix("USDT")] += quantity * (1 - FEE)
+            self.balances["USDT"] -= sign * quantity * price
+            self.balances[base] += sign * quantity
+            self.balances[fee_asset] -= fee
 
 
 def _serve(books: Books) -> str:
@@ -125,14 +136,17 @@ from proposals.models import Decision, Proposal, Strategy  # noqa: E402
 from tradingbot.core import clock  # noqa: E402
 
 
-def make_orders(count: int, prefix: str, status: str, since: datetime, span: timedelta) -> list[Order]:
-    """`count` claimed orders to buy at market, spread evenly over `span`, with all that hangs on them."""
+def make_orders(
+    count: int, prefix: str, status: str, since: datetime, span: timedelta, sides: tuple[str, ...] = ("BUY",)
+) -> list[Order]:
+    """`count` claimed orders at market, spread evenly over `span`, with all that hangs on them."""
     environment = settings.TRADING_ENVIRONMENT
     strategy = Strategy.objects.first()
     names, quantity = list(SYMBOLS), Decimal("0.001") * FILLS_PER_ORDER
     decisions, proposals, intents, orders = [], [], [], []
     for number in range(count):
         at, symbol = since + span * number / count, names[number % len(names)]
+        side = sides[number // len(names) % len(sides)]
         client_id = f"{prefix}-{number}"
         decisions.append(
             Decision(
@@ -142,8 +156,8 @@ def make_orders(count: int, prefix: str, status: str, since: datetime, span: tim
         )  # fmt: skip
         proposals.append(
             Proposal(
-                environment=environment, decision=decisions[-1], symbol=symbol, action="BUY", answer={},
-                status="auto_approved", created_at=at, expires_at=at + timedelta(minutes=5), side="BUY",
+                environment=environment, decision=decisions[-1], symbol=symbol, action=side, answer={},
+                status="auto_approved", created_at=at, expires_at=at + timedelta(minutes=5), side=side,
                 order_type="MARKET", quantity=quantity, digest="0" * 64, decided_at=at, decided_by="gate",
                 claimed_at=at,
             )
@@ -151,14 +165,14 @@ def make_orders(count: int, prefix: str, status: str, since: datetime, span: tim
         intents.append(
             ExecutionIntent(
                 environment=environment, proposal=proposals[-1], client_order_id=client_id, symbol=symbol,
-                side="BUY", order_type="MARKET", quantity=quantity, digest="0" * 64, limits_version=1,
+                side=side, order_type="MARKET", quantity=quantity, digest="0" * 64, limits_version=1,
                 control_version=1, timestamp_ms=int(at.timestamp() * 1000), recv_window_ms=3000, created_at=at,
             )
         )  # fmt: skip
         confirmed = status == "execution_confirmed"
         orders.append(
             Order(
-                id=uuid4(), environment=environment, intent=intents[-1], symbol=symbol, side="BUY",
+                id=uuid4(), environment=environment, intent=intents[-1], symbol=symbol, side=side,
                 client_order_id=client_id, quantity=quantity, status=status, created_at=at, sent_at=at,
                 exchange_order_id=number // len(names) + 1 if confirmed else None,
                 exchange_status="FILLED" if confirmed else "",
@@ -240,16 +254,18 @@ def fold_events(orders: list[Order]) -> dict[str, Any]:
     frames, trade_id = [], 10_000_000
     for number, order in enumerate(orders):
         price, part = Decimal(SYMBOLS[order.symbol]), Decimal("0.001")
+        base = order.symbol.removesuffix("USDT")
+        fee, fee_asset = (part * FEE, base) if order.side == "BUY" else (part * price * FEE, "USDT")
         for turn in range(FILLS_PER_ORDER + 1):
             trade_id += 1
-            at_ms = int(now.timestamp() * 1000) + turn
+            at_ms = int(now.timestamp() * 1000) + number * (FILLS_PER_ORDER + 1) + turn
             payload = {
                 "e": "executionReport", "E": at_ms, "s": order.symbol, "c": order.client_order_id, "C": "",
-                "S": "BUY", "o": "MARKET", "f": "GTC", "q": f"{order.quantity}", "p": "0", "i": 5_000_000 + number,
+                "S": order.side, "o": "MARKET", "f": "GTC", "q": f"{order.quantity}", "p": "0", "i": 5_000_000 + number,
                 "x": "TRADE" if turn else "NEW",
                 "X": "NEW" if not turn else "FILLED" if turn == FILLS_PER_ORDER else "PARTIALLY_FILLED",
-                "r": "NONE", "l": f"{part}", "z": f"{part * turn}", "L": f"{price}", "n": f"{part * FEE}",
-                "N": order.symbol.removesuffix("USDT"), "T": at_ms, "t": trade_id, "m": False,
+                "r": "NONE", "l": f"{part}", "z": f"{part * turn}", "L": f"{price}", "n": f"{fee}",
+                "N": fee_asset, "T": at_ms, "t": trade_id, "m": False,
                 "Z": f"{part * turn * price}", "Y": f"{part * price}",
             }  # fmt: skip
             frames.append(AccountFrame("executionReport", clock.from_milliseconds(at_ms), now, payload))
@@ -270,15 +286,17 @@ def main() -> None:
     span = timedelta(days=DAYS)
     orders = make_orders(ORDERS, "bench", "execution_confirmed", now - span, span - timedelta(minutes=1))
     for order in orders:
-        BOOKS.fill(order.symbol, order.client_order_id, order.created_at)
+        BOOKS.fill(order.symbol, order.client_order_id, order.created_at, order.side)
     book_fills(orders)
     figures = [time_reconciliation("reconciliation, 10,000 orders and 50,000 fills, all booked", notes)]
     recent = now - timedelta(minutes=1)
-    missed = make_orders(MISSED_ORDERS, "missed", "submitted_to_exchange", recent, timedelta(seconds=30))
+    missed = make_orders(
+        MISSED_ORDERS, "missed", "submitted_to_exchange", recent, timedelta(seconds=30), BOTH
+    )
     for order in missed:
-        BOOKS.fill(order.symbol, order.client_order_id, order.created_at)
+        BOOKS.fill(order.symbol, order.client_order_id, order.created_at, order.side)
     figures.append(time_reconciliation("reconciliation, 200 orders and 1,000 fills to be posted", notes))
-    waiting = make_orders(EVENT_ORDERS, "events", "submitted_to_exchange", now, timedelta(seconds=1))
+    waiting = make_orders(EVENT_ORDERS, "events", "submitted_to_exchange", now, timedelta(seconds=1), BOTH)
     figures.append(fold_events(waiting))
     notes.append(f"positions: {Position.objects.count()}, fills: {Fill.objects.count()}")
     print(json.dumps({"figures": figures, "notes": notes}))
