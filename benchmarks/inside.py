@@ -72,7 +72,7 @@ def arm(*, threshold_quote: str | None) -> None:
         del values["version"]
         values |= {**WIDE, "allowed_symbols": settings.SYMBOLS}
         values["approval_threshold_quote"] = Decimal(threshold_quote)
-        risk.save_limits(values=values, actor=ACTOR, reason="benchmark", now=now)
+        risk.save_limits(values=values, actor=ACTOR, confirmed_by="second", reason="benchmark", now=now)
     risk.set_trading_state(state=TradingState.ACTIVE, actor=ACTOR, reason="benchmark", now=now)
 
 

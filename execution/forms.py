@@ -12,10 +12,11 @@ SETTLEMENTS = (Decision.ADOPT, Decision.IGNORE, RequestKind.ADOPT_ORDER, Request
 
 
 class ApproveForm(forms.Form):
-    """An approval names what was on the screen: the version and the digest of the order."""
+    """An approval names what was on the screen: version and digest of the order, and when."""
 
     version = forms.IntegerField(min_value=1)
     digest = forms.RegexField(r"^[0-9a-f]{64}$")
+    shown = forms.CharField(max_length=400)
 
 
 class _AnswerForm(forms.Form):

@@ -15,12 +15,15 @@ from execution.forms import WATCH, ApproveForm, ReviewForm, SettleForm
 from execution.models import Divergence, Order, ReconciliationRun
 from execution.rules import reporting
 from proposals import selectors as proposals
-from proposals.contracts import DecisionRefused
+from proposals import services as approvals
+from proposals.contracts import DecisionRefused, ProposalStatus
 from tradingbot.core import clock, commands, panels
+from tradingbot.core.permissions import Deed, needs
 
 
 @never_cache
 @require_POST
+@needs(Deed.APPROVE)
 def approve(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
     """Approve exactly what was shown: the form carries its version and digest (invariant 13)."""
     if not proposals.proposals().filter(pk=proposal_id).exists():
@@ -33,16 +36,16 @@ def approve(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
     if not form.is_valid():
         sentence = "Not approved: the form does not say which version and digest was shown. Reload the page."
         return commands.refused(request, shown, sentence=sentence, status=422)
+    said, actor, now = form.cleaned_data, request.user.get_username(), clock.now()
+    order_shown = {"proposal_id": proposal_id, "version": said["version"], "digest": said["digest"]}
     try:
-        services.approve_proposal(
-            proposal_id=proposal_id,
-            version=form.cleaned_data["version"],
-            digest=form.cleaned_data["digest"],
-            actor=request.user.get_username(),
-            now=clock.now(),
-        )
+        approvals.check_shown(token=said["shown"], actor=actor, now=now, **order_shown)
+        decided = services.approve_proposal(actor=actor, now=now, **order_shown)
     except DecisionRefused as error:
         return commands.refused(request, shown, sentence=error.detail, status=409)
+    if decided.status == ProposalStatus.PENDING_APPROVAL:
+        sentence = "Your approval counts. Nothing is ordered before somebody else approves the same order."
+        return commands.done(request, shown, sentence=sentence)
     sentence = "Approved. The gate judges it once more, then it is sent; its fate appears below."
     return commands.done(request, shown, sentence=sentence)
 

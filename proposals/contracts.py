@@ -50,6 +50,10 @@ class DecisionRefused(ProposalError):
         self.code, self.detail = code, detail
 
 
+# How old a card may be when it decides: the socket brings a new one every 5 s at least, a hold takes one.
+SHOWN_SECONDS_MAX = 10
+
+
 class Action(StrEnum):
     BUY = "BUY"
     SELL = "SELL"

@@ -119,8 +119,13 @@ class Proposal(models.Model):
     decided_by = models.CharField(max_length=64, blank=True)
     decision_reason = models.CharField(max_length=300, blank=True)
     claimed_at = models.DateTimeField(null=True)
+    approvals_required = models.PositiveSmallIntegerField(
+        default=1, help_text="How many different people must approve"
+    )
+    reduction = models.JSONField(null=True, help_text="Who took it down last, when, from which size")
 
     class Meta:
+        permissions = [("decide_proposal", "Can approve, reduce and reject proposals")]
         constraints = [
             models.CheckConstraint(
                 condition=~Q(status__in=["auto_approved", "pending_approval", "approved"])
@@ -141,6 +146,26 @@ class Proposal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.symbol} ({self.status})"
+
+
+class ApprovalVote(models.Model):
+    """One person's approval of exactly one order: this version with this digest. Append-only."""
+
+    proposal = models.ForeignKey(Proposal, on_delete=models.PROTECT, related_name="votes")
+    version = models.IntegerField()
+    digest = models.CharField(max_length=64)
+    actor = models.CharField(max_length=150)
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["proposal", "version", "digest", "actor"], name="proposals_one_vote_per_person"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.actor} at {self.at:%H:%M:%S} UTC"
 
 
 class AdvisorBreaker(models.Model):

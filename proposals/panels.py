@@ -9,11 +9,12 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from market.models import Quote
-from proposals import selectors
+from proposals import selectors, services
 from proposals.contracts import ProposalStatus
 from proposals.models import Proposal
 from tradingbot.core import clock
 from tradingbot.core.panels import UnknownPanel, panel
+from tradingbot.core.permissions import Deed, may
 
 QUEUE_SHOWN = 50
 NEXT_SHOWN = 5
@@ -117,16 +118,24 @@ def find_proposal(argument: str) -> Proposal:
         raise UnknownPanel("there is no such proposal") from error
 
 
-_RULE_ORDER = {"deny": 0, "hold": 1, "pass": 2}
+def answering(row: Proposal, user: Any) -> dict[str, Any]:
+    """What the form of a decision needs: who approved so far, the token of this showing, what `user` may do."""
+    now = clock.now()
+    return {
+        "people": selectors.people_for(row),
+        "people_of": selectors.approvers_of(row),
+        "shown_token": services.shown_token(proposal=row, actor=user.get_username(), now=now),
+        "may_decide": may(user, Deed.APPROVE),
+    }
 
 
-@panel("proposal.rules", template="proposals/rules.html", topics={"proposal"}, keyed_by="proposal")
-def verdict(user: Any, argument: str) -> dict[str, Any]:
-    """The gate's verdict rule by rule, what denies and holds first."""
-    row = find_proposal(argument)
-    rules = sorted(row.verdict, key=lambda rule: _RULE_ORDER.get(rule.get("verdict", ""), 0))
-    counts = {name: sum(rule.get("verdict") == name for rule in rules) for name in _RULE_ORDER}
-    return {"proposal": row, "rules": rules, "counts": counts}
+def why_not_by_you(row: Proposal, user: Any) -> list[str]:
+    """Why this person cannot approve, whatever the order is."""
+    if not may(user, Deed.APPROVE):
+        return ["you may look, not decide: that takes the role operator"]
+    if user.get_username() in selectors.people_for(row):
+        return ["you approved it already; somebody else must approve it too"]
+    return []
 
 
 @panel("proposal.record", template="proposals/record.html", topics={"proposal"}, keyed_by="proposal")

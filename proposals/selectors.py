@@ -100,6 +100,18 @@ def pending(now: datetime) -> list[Proposal]:
     )
 
 
+def people_for(proposal: Proposal) -> list[str]:
+    """Who approved the proposal as it stands (this version, this digest), in their order."""
+    votes = proposal.votes.filter(version=proposal.version, digest=proposal.digest).order_by("at", "pk")
+    return list(votes.values_list("actor", flat=True))
+
+
+def approvers_of(proposal: Proposal) -> list[str]:
+    """Everybody whose approval counts for the order of the row, whatever its version became since."""
+    votes = proposal.votes.filter(digest=proposal.digest).order_by("at", "pk")
+    return list(dict.fromkeys(votes.values_list("actor", flat=True)))
+
+
 # --- what a row says -------------------------------------------------------------------------------------
 def order_of(proposal: Proposal) -> QuantisedOrder:
     """The order of a proposal that passed the gate, as its row holds it; ValueError when the row holds none."""

@@ -12,6 +12,7 @@ from proposals import selectors, services
 from proposals.contracts import DecisionRefused
 from proposals.forms import RejectForm
 from tradingbot.core import clock, commands, panels
+from tradingbot.core.permissions import Deed, needs
 
 
 @never_cache
@@ -49,6 +50,7 @@ def all_proposals(request: HttpRequest) -> HttpResponse:
 
 @never_cache
 @require_POST
+@needs(Deed.REJECT)
 def reject(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
     """Reject a proposal, with a reason."""
     _find(proposal_id)

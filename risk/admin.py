@@ -1,106 +1,35 @@
 """The back office of risk: the kill switch and the limits are changed here, assessments only read.
 
-Only superusers and the group `risk_manager` hold the permissions (tradingbot.operations.roles).
+Who may is asked of the one table (tradingbot.core.permissions); looser limits wait for a second person.
 """
 
-from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AdminTextInputWidget
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html_join
 
 from risk import selectors, services
-from risk.contracts import ControlRefused, TradingState
-from risk.models import Assessment, RiskLimits, TradingControl
-from risk.rules.limits import BOUNDS, LIMIT_NAMES, limit_errors
+from risk.contracts import ControlRefused, LimitsRequestStatus, TradingState
+from risk.forms import (
+    ControlForm,
+    LimitsForm,
+    LimitsRequestForm,
+    PlainDecimalField,
+    PlainIntegerField,
+    SymbolsField,
+)
+from risk.models import Assessment, LimitsRequest, RiskLimits, TradingControl
+from risk.rules.limits import LIMIT_NAMES
 from tradingbot.core import clock
 from tradingbot.core.admin import ReadOnlyAdmin
-from tradingbot.core.decimals import MalformedDecimal, parse_decimal, plain
-
-WHOLE_DIGITS_MAX = 9
-
-
-class PlainDecimalField(forms.CharField):
-    """A plain decimal number: no exponent, no comma, no sign `+`; shown without trailing zeros."""
-
-    def prepare_value(self, value: Any) -> Any:
-        """The form shown to the person."""
-        return plain(value) if isinstance(value, Decimal) else value
-
-    def to_python(self, value: Any) -> Any:
-        """The number, or a form error."""
-        text = super().to_python(value) or ""
-        if text in self.empty_values:
-            return None
-        try:
-            return parse_decimal(text)
-        except MalformedDecimal:
-            raise ValidationError("Enter a plain decimal number such as 50 or 0.25.") from None
-
-
-class PlainIntegerField(forms.CharField):
-    """A whole number in ASCII digits."""
-
-    def to_python(self, value: Any) -> Any:
-        """The number, or a form error."""
-        text = super().to_python(value) or ""
-        if text in self.empty_values:
-            return None
-        if not text.isascii() or not text.isdigit() or len(text) > WHOLE_DIGITS_MAX:
-            raise ValidationError("Enter a whole number such as 5.")
-        return int(text)
-
-
-class SymbolsField(forms.CharField):
-    """Symbols as words, divided by commas or blanks."""
-
-    def prepare_value(self, value: Any) -> Any:
-        """The form shown to the person."""
-        return ", ".join(value) if isinstance(value, list | tuple) else value
-
-    def to_python(self, value: Any) -> Any:
-        """The symbols in capital letters."""
-        return [word.upper() for word in (super().to_python(value) or "").replace(",", " ").split()]
-
-
-class LimitsForm(forms.ModelForm):
-    """A new version of the limits. Wrong values are refused whole, each beside its field."""
-
-    class Meta:
-        model = RiskLimits
-        fields = (*LIMIT_NAMES, "reason")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name in LIMIT_NAMES:
-            field = self.fields.get(name)
-            if field is not None:
-                field.help_text = _help(name, str(field.help_text))
-
-    def clean(self) -> dict[str, Any]:
-        """Hold what could be read against the bounds and ceilings that the service will use."""
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        values = {name: cleaned[name] for name in LIMIT_NAMES if name in cleaned}
-        for name, problem in limit_errors(values, settings.RISK_CEILINGS).items():
-            if name in values:
-                self.add_error(name, f"It {problem}.")
-        return cleaned
-
-
-def _help(name: str, said: str) -> str:
-    bounds = BOUNDS.get(name)
-    if bounds is None:
-        return "Divided by commas, for example BTCUSDT, ETHUSDT"
-    ceiling = settings.RISK_CEILINGS.get(name)
-    most = bounds.most if ceiling is None else plain(min(ceiling, Decimal(bounds.most)))
-    return (
-        f"{said + '. ' if said and not said.endswith('.') else said + ' '}{bounds.least} to {most}.".strip()
-    )
+from tradingbot.core.decimals import plain
+from tradingbot.core.permissions import Deed, may
 
 
 class _CallsService(admin.ModelAdmin):
@@ -125,6 +54,14 @@ class _CallsService(admin.ModelAdmin):
         return False
 
 
+class _Loosening(Exception):
+    """The new limits let more through than those in force: they are asked for, not brought into force."""
+
+    def __init__(self, values: dict[str, Any], reason: str) -> None:
+        super().__init__(reason)
+        self.values, self.reason = values, reason
+
+
 @admin.register(RiskLimits)
 class RiskLimitsAdmin(_CallsService):
     """Versions are read; a change is a new version, filled in with the one in force."""
@@ -140,7 +77,10 @@ class RiskLimitsAdmin(_CallsService):
         "created_at",
     )
     fieldsets = (
-        ("What and who decides", {"fields": ("allowed_symbols", "approval_threshold_quote")}),
+        (
+            "What and who decides",
+            {"fields": ("allowed_symbols", "approval_threshold_quote", "two_person_threshold_quote")},
+        ),
         (
             "Size",
             {
@@ -202,9 +142,36 @@ class RiskLimitsAdmin(_CallsService):
         """This environment's, the version in force first."""
         return selectors.limits_history()
 
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Whoever may set limits."""
+        return may(request.user, Deed.SET_LIMITS)
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never: rows are versions."""
         return False
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """As above; what loosens a limit becomes a request that another risk manager confirms."""
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except _Loosening as wanted:
+            row = services.request_limits(
+                values=wanted.values,
+                actor=request.user.get_username(),
+                reason=wanted.reason,
+                now=clock.now(),
+            )
+            looser = ", ".join(change["name"] for change in row.changes if change["looser"])
+            messages.warning(
+                request, f"Not in force yet: {looser} would be looser. A second risk manager has to confirm."
+            )
+            return HttpResponseRedirect(reverse("admin:risk_limitsrequest_change", args=[row.pk]))
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """The version in force."""
@@ -224,8 +191,11 @@ class RiskLimitsAdmin(_CallsService):
 
     def save_model(self, request: HttpRequest, obj: RiskLimits, form: Any, change: bool) -> None:
         """Through the service, which numbers the version."""
+        values = {name: form.cleaned_data[name] for name in LIMIT_NAMES}
+        if selectors.looser_than_in_force(values):
+            raise _Loosening(values, form.cleaned_data["reason"])
         row = services.save_limits(
-            values={name: form.cleaned_data[name] for name in LIMIT_NAMES},
+            values=values,
             actor=request.user.get_username(),
             reason=form.cleaned_data["reason"],
             now=clock.now(),
@@ -235,31 +205,50 @@ class RiskLimitsAdmin(_CallsService):
         obj._state.adding = False
 
 
-class ControlForm(forms.ModelForm):
-    """The switch and why. `version` is the state that the person saw."""
+@admin.register(LimitsRequest)
+class LimitsRequestAdmin(_CallsService):
+    """Looser limits that wait for a second risk manager."""
 
-    version = forms.IntegerField(widget=forms.HiddenInput)
-    reason = forms.CharField(
-        max_length=300,
-        required=False,
-        widget=AdminTextInputWidget,
-        help_text="Needed for REDUCING and ACTIVE. It is kept in the audit log.",
-    )
+    form = LimitsRequestForm
+    list_display = ("requested_at", "requested_by", "status", "looser", "reason", "answered_by")
+    fields = ("status", "requested_by", "requested_at", "reason", "differences", "answered_by", "answer")
+    readonly_fields = ("status", "requested_by", "requested_at", "reason", "differences", "answered_by")
 
-    class Meta:
-        model = TradingControl
-        fields = ("status", "reason", "version")
+    @admin.display(description="looser")
+    def looser(self, row: LimitsRequest) -> str:
+        """The limits that let more through."""
+        return ", ".join(change["name"] for change in row.changes if change["looser"])
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.initial["reason"] = ""
+    @admin.display(description="against version in force")
+    def differences(self, row: LimitsRequest) -> str:
+        """Each change, then and wanted."""
+        lines = [
+            (c["name"], c["before"], c["after"], "looser" if c["looser"] else "tighter or equal")
+            for c in row.changes
+        ]
+        return format_html_join("", "<div>{}: {} → {} ({})</div>", lines)
 
-    def clean(self) -> dict[str, Any]:
-        """Arming without a reason is refused beside the field."""
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        if cleaned.get("status") != TradingState.HALTED and not cleaned.get("reason", "").strip():
-            self.add_error("reason", "Say why trading is armed.")
-        return cleaned
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LimitsRequest]:
+        """This environment's, newest first."""
+        return selectors.limits_requests()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Never: a request is made by saving looser limits."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: LimitsRequest | None = None) -> bool:
+        """Whoever may confirm, while it waits."""
+        waits = obj is None or obj.status == LimitsRequestStatus.WAITING
+        return waits and may(request.user, Deed.CONFIRM_LIMITS)
+
+    def save_model(self, request: HttpRequest, obj: LimitsRequest, form: Any, change: bool) -> None:
+        """Through the service, which refuses the one who asked."""
+        services.answer_request(
+            request_id=obj.pk,
+            confirm=form.cleaned_data["answer"] == "confirm",
+            actor=request.user.get_username(),
+            now=clock.now(),
+        )
 
 
 @admin.register(TradingControl)
@@ -284,6 +273,10 @@ class TradingControlAdmin(_CallsService):
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Never: each environment has its one switch."""
         return False
+
+    def has_change_permission(self, request: HttpRequest, obj: TradingControl | None = None) -> bool:
+        """Whoever may arm and disarm."""
+        return may(request.user, Deed.SWITCH)
 
     def save_model(self, request: HttpRequest, obj: TradingControl, form: Any, change: bool) -> None:
         """Through the services; halting is never refused for being late."""

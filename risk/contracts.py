@@ -46,6 +46,12 @@ class TradingState(StrEnum):
     ACTIVE = "ACTIVE"
 
 
+class LimitsRequestStatus(StrEnum):
+    WAITING = "waiting"
+    CONFIRMED = "confirmed"
+    DECLINED = "declined"
+
+
 class RuleVerdict(StrEnum):
     """HOLD: would be refused if it were ordered now, yet a person may look at it (trading not armed)."""
 
@@ -178,6 +184,7 @@ class Limits:
     fee_rate: Decimal
     approval_ttl_seconds: int
     auto_ttl_seconds: int
+    two_person_threshold_quote: Decimal
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """Tables of risk. Written by risk.services only."""
 
+from decimal import Decimal
 from typing import ClassVar
 
 from django.db import models
 
-from risk.contracts import TradingState
+from risk.contracts import LimitsRequestStatus, TradingState
 from tradingbot.core.fields import AmountField, EnvironmentField
 
 
@@ -16,6 +17,9 @@ class RiskLimits(models.Model):
     allowed_symbols = models.JSONField(default=list, help_text='For example ["BTCUSDT", "ETHUSDT"]')
     approval_threshold_quote = AmountField(
         help_text="Below it an order is approved by itself; at or above it a person decides. 0: always a person."
+    )
+    two_person_threshold_quote = AmountField(
+        default=Decimal(200), help_text="At or above it two different people must approve. 0: always two."
     )
     order_notional_max_quote = AmountField()
     symbol_exposure_max_pct = AmountField(help_text="One symbol, in percent of equity")
@@ -52,6 +56,40 @@ class RiskLimits(models.Model):
         return f"limits v{self.version} of {self.environment}"
 
 
+class LimitsRequest(models.Model):
+    """Looser limits that one risk manager asked for and another one has to confirm. In force it is a version."""
+
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
+        LimitsRequestStatus.WAITING: frozenset({LimitsRequestStatus.CONFIRMED, LimitsRequestStatus.DECLINED}),
+        LimitsRequestStatus.CONFIRMED: frozenset(),
+        LimitsRequestStatus.DECLINED: frozenset(),
+    }
+    TOPIC: ClassVar = "limits_request"
+
+    environment = EnvironmentField()
+    status = models.CharField(
+        max_length=9,
+        choices=[(s.value, s.value) for s in LimitsRequestStatus],
+        default=LimitsRequestStatus.WAITING,
+    )
+    version = models.IntegerField(default=1)
+    base_version = models.IntegerField(help_text="The version in force that it was written against")
+    values = models.JSONField(help_text="Every limit by name, numbers as text")
+    changes = models.JSONField(help_text="What differs from the base: name, before, after, looser")
+    requested_at = models.DateTimeField()
+    requested_by = models.CharField(max_length=64)
+    reason = models.CharField(max_length=300)
+    answered_at = models.DateTimeField(null=True)
+    answered_by = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        verbose_name = "request for looser limits"
+        verbose_name_plural = "requests for looser limits"
+
+    def __str__(self) -> str:
+        return f"looser limits asked for by {self.requested_by} ({self.status})"
+
+
 class TradingControl(models.Model):
     """The switch of an environment. Starts HALTED; `epoch` rises with each change and is part of a claim."""
 
@@ -72,6 +110,7 @@ class TradingControl(models.Model):
     reason = models.CharField(max_length=300, blank=True)
 
     class Meta:
+        permissions = [("halt_trading", "Can halt trading")]
         verbose_name = "trading control (kill switch)"
         verbose_name_plural = "trading control (kill switch)"
 

@@ -1,11 +1,22 @@
-"""Panels of risk: whether trading is armed, on every page."""
+"""Panels of risk: whether trading is armed, on every page; the gate's rules then and now."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from risk import selectors
-from risk.contracts import TradingState
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from proposals import selectors as proposals
+from proposals.contracts import ProposalStatus
+from proposals.models import Proposal
+from proposals.panels import find_proposal
+from risk import selectors, services
+from risk.contracts import RuleResult, TradingState
 from tradingbot.core import clock
 from tradingbot.core.panels import panel
+from tradingbot.core.permissions import Deed, may
+
+_VERDICT_ORDER = {"deny": 0, "hold": 1, "pass": 2}
 
 
 @panel("shell", template="risk/shell.html", topics={"control", "limits", "feed"})
@@ -18,5 +29,72 @@ def shell(user: Any, argument: str) -> dict[str, Any]:
         "reasons": reasons,
         "state": state,
         "halted": state is TradingState.HALTED,
+        "may_halt": may(user, Deed.HALT),
         "control": selectors.control(),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One rule as it spoke when the order was judged and as it speaks now; either may be missing."""
+
+    name: str
+    then: dict[str, str] | None
+    now: dict[str, str] | None
+
+    @property
+    def said(self) -> dict[str, str]:
+        """What is shown once: the word of now where there is one."""
+        return self.now or self.then or {}
+
+    @property
+    def changed(self) -> bool:
+        """Whether the verdict is another one now."""
+        return bool(self.then and self.now and self.then.get("verdict") != self.now["verdict"])
+
+    @property
+    def rank(self) -> int:
+        """The worse of both first."""
+        words = [rule.get("verdict", "") for rule in (self.then, self.now) if rule]
+        return min(_VERDICT_ORDER.get(word, 0) for word in words)
+
+
+@panel(
+    "proposal.rules",
+    template="risk/rules.html",
+    topics={"proposal", "quote", "control", "limits", "feed", "position", "balance"},
+    keyed_by="proposal",
+)
+def verdict(user: Any, argument: str) -> dict[str, Any]:
+    """The gate rule by rule; while a person decides, beside it what the binding run would say now."""
+    row = find_proposal(argument)
+    then = {rule["name"]: rule for rule in row.verdict}
+    results = _judged_now(row)
+    now = {result.name: result.as_dict() for result in results}
+    names = dict.fromkeys([*then, *now])
+    rules = sorted((Compared(n, then.get(n), now.get(n)) for n in names), key=lambda rule: rule.rank)
+    return {
+        "proposal": row,
+        "rules": rules,
+        "counts": _counts(then.values()),
+        "counts_now": _counts(now.values()) if now else None,
+        "limits_now": selectors.limits_history().values_list("version", flat=True).first(),
+    }
+
+
+def _counts(rules: Any) -> dict[str, int]:
+    words = [rule.get("verdict") for rule in rules]
+    return {name: words.count(name) for name in _VERDICT_ORDER}
+
+
+def _judged_now(row: Proposal) -> tuple[RuleResult, ...]:
+    """What the gate would say if the order were claimed now; nothing once the proposal waits no longer."""
+    now = clock.now()
+    if row.status != ProposalStatus.PENDING_APPROVAL or row.expires_at <= now:
+        return ()
+    try:
+        order = proposals.order_of(row)
+    except ValueError:
+        return ()
+    books = import_string(settings.GATE_PORTFOLIO)(now=now, excluding=row.pk)
+    return services.judge_now(proposal=row, order=order, portfolio=books, now=now).results

@@ -1,6 +1,8 @@
 """What others may read of risk: limits in force and their history, the switch, whether trading is armed."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -8,8 +10,8 @@ from django.db.models import QuerySet
 
 from market import selectors as market_selectors
 from risk.contracts import Limits, LimitsMissing, TradingState
-from risk.models import Assessment, RiskLimits, TradingControl
-from risk.rules.limits import LIMIT_NAMES
+from risk.models import Assessment, LimitsRequest, RiskLimits, TradingControl
+from risk.rules.limits import LIMIT_NAMES, loosened
 from tradingbot.core.environments import Environment
 
 # live needs a passed and signed stage gate, and none can be on record yet.
@@ -36,8 +38,24 @@ def current_limits() -> Limits:
 
 def limits_of(row: RiskLimits) -> Limits:
     """The limits that a row holds."""
-    values = {name: getattr(row, name) for name in LIMIT_NAMES}
-    return Limits(version=row.version, **values | {"allowed_symbols": tuple(row.allowed_symbols)})
+    return limits_of_values({name: getattr(row, name) for name in LIMIT_NAMES}, version=row.version)
+
+
+def limits_of_values(values: Mapping[str, Any], *, version: int) -> Limits:
+    """Limits by name as one object."""
+    named = {name: values[name] for name in LIMIT_NAMES}
+    return Limits(version=version, **named | {"allowed_symbols": tuple(named["allowed_symbols"])})
+
+
+def looser_than_in_force(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The limits of `values` (all by name, already checked) that let more through than those in force."""
+    row = limits_history().first()
+    return loosened(limits_of(row), limits_of_values(values, version=0)) if row else ()
+
+
+def limits_requests() -> QuerySet[LimitsRequest]:
+    """The requests for looser limits of this environment, newest first."""
+    return LimitsRequest.objects.filter(environment=settings.TRADING_ENVIRONMENT).order_by("-pk")
 
 
 def control() -> TradingControl | None:

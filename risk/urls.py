@@ -4,4 +4,7 @@ from django.urls import URLPattern, path
 
 from risk import views
 
-urlpatterns: list[URLPattern] = [path("halt/", views.halt, name="halt")]
+urlpatterns: list[URLPattern] = [
+    path("halt/", views.halt, name="halt"),
+    path("approvals/<uuid:proposal_id>/reduce/", views.reduce, name="reduce_proposal"),
+]

@@ -56,6 +56,8 @@ ADVISOR_TIMEOUT_SECONDS = env.integer("ADVISOR_TIMEOUT_SECONDS", 20, minimum=1, 
 
 # The function (symbol, now) -> proposals.contracts.AdvisorAccount; named here because imports run left only.
 ADVISOR_ACCOUNT = "execution.selectors.advisor_account"
+# The function (now, excluding) -> risk.contracts.Portfolio, for a gate that runs again on a waiting proposal.
+GATE_PORTFOLIO = "execution.selectors.portfolio"
 # The function (symbol, since) -> list[market.contracts.ChartMark]: orders and fills on the candle chart.
 CHART_MARKS = "execution.selectors.chart_marks"
 # The function () -> execution.contracts.ExchangeGateway; a rehearsal puts its in-process exchange here.

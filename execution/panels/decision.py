@@ -9,6 +9,7 @@ from uuid import UUID
 from execution import selectors
 from execution.panels.account import limits_in_force
 from market import selectors as market
+from proposals import panels as proposals_panels
 from proposals import selectors as proposals
 from proposals.contracts import ProposalStatus, QuantisedOrder, Side
 from proposals.forms import REJECT_REASONS
@@ -77,7 +78,8 @@ def decision(user: Any, argument: str) -> dict[str, Any]:
         "drift": drift,
         "consequence": _consequence(row.pk, order, limits) if order else None,
         "reject_reasons": REJECT_REASONS,
-        "off": _why_not(row, drift, limits) if pending else [],
+        "off": proposals_panels.why_not_by_you(row, user) + _why_not(row, drift, limits) if pending else [],
+        **proposals_panels.answering(row, user),
         "key": f"{row.version}:{row.digest}:{'out' if drift is None or drift.outside else 'in'}",
     }
 

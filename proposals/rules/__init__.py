@@ -7,7 +7,7 @@ from proposals.rules.answers import (
     text_of,
 )
 from proposals.rules.breaker import FAILURES_TO_OPEN, breaker_name, cool_down_seconds
-from proposals.rules.digests import digest_of, storable
+from proposals.rules.digests import digest_of, is_less_of, storable
 from proposals.rules.schema import answer_schema
 from proposals.rules.strategies import MalformedSymbols, parse_symbols
 
@@ -19,6 +19,7 @@ __all__ = [
     "clean_text",
     "cool_down_seconds",
     "digest_of",
+    "is_less_of",
     "parse_answer",
     "parse_symbols",
     "read_completion",

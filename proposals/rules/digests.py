@@ -34,3 +34,25 @@ def digest_of(order: QuantisedOrder, limits_version: int, expires_at: datetime) 
     content["limits_version"] = limits_version
     content["expires_at"] = expires_at.astimezone(UTC).isoformat(timespec="microseconds")
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+SAME_WHEN_REDUCED = (
+    "symbol",
+    "side",
+    "order_type",
+    "time_in_force",
+    "price",
+    "stop_price",
+    "target_price",
+    "reference_price",
+)
+
+
+def is_less_of(after: QuantisedOrder, before: QuantisedOrder) -> bool:
+    """Whether `after` is the order `before` with less of it: nothing else may differ, no cost may be higher."""
+    return (
+        all(getattr(after, name) == getattr(before, name) for name in SAME_WHEN_REDUCED)
+        and 0 < after.quantity < before.quantity
+        and after.notional_quote < before.notional_quote
+        and after.fee_quote <= before.fee_quote
+    )

@@ -5,10 +5,13 @@ from proposals.services.approvals import (
     approve_proposal,
     cancel_pending,
     claim_for_execution,
+    pending_as_shown,
     reject_proposal,
 )
 from proposals.services.expiry import expire_overdue
 from proposals.services.questions import load_prompt
+from proposals.services.reductions import record_reduction
+from proposals.services.shown import check_shown, shown_token
 from proposals.services.strategies import save_strategy
 from proposals.services.verdicts import record_verdict
 
@@ -16,10 +19,14 @@ __all__ = [
     "advise",
     "approve_proposal",
     "cancel_pending",
+    "check_shown",
     "claim_for_execution",
     "expire_overdue",
     "load_prompt",
+    "pending_as_shown",
+    "record_reduction",
     "record_verdict",
     "reject_proposal",
     "save_strategy",
+    "shown_token",
 ]

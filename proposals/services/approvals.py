@@ -14,7 +14,7 @@ from django.db.models import F, Q
 
 from proposals import rules, selectors
 from proposals.contracts import APPROVED_STATUSES, DecisionRefused, ProposalStatus
-from proposals.models import Proposal
+from proposals.models import ApprovalVote, Proposal
 from proposals.services.verdicts import answer_alert
 from tradingbot.core import audit
 from tradingbot.core.announce import announce
@@ -34,24 +34,54 @@ def approve_proposal(
 ) -> Proposal:
     """Approve exactly what was shown: `version` and `digest` are those of the page.
 
-    Raises DecisionRefused: ALREADY_DECIDED, EXPIRED, STALE_PAGE, NOT_PENDING. The expiry stays as it was:
-    it is part of the digest.
+    Each approval is a vote; while more people are required the proposal stays pending. Raises
+    DecisionRefused: ALREADY_DECIDED, ALREADY_VOTED, EXPIRED, STALE_PAGE, NOT_PENDING. The expiry stays as it
+    was: it is part of the digest.
     """
-    proposal = _pending(proposal_id, version, now, done="approved")
-    if proposal.digest != digest:
-        _refuse_stale_page("approved")
+    proposal = pending_as_shown(proposal_id, version, digest, now, done="approved")
+    people = _vote(proposal, actor, now)
+    if len(people) < proposal.approvals_required:
+        announce(Proposal.TOPIC, proposal.pk, event="vote")
+        return proposal
     transition(
         proposal,
         to=ProposalStatus.APPROVED,
         actor=actor,
         now=now,
         guard=Q(digest=digest, expires_at__gt=now),
-        payload={"digest": digest},
+        payload={"digest": digest, "approved_by": people},
         decided_at=now,
         decided_by=actor,
     )
     answer_alert(proposal, now)
     return proposal
+
+
+def _vote(proposal: Proposal, actor: str, now: datetime) -> list[str]:
+    """Add the vote of `actor`; everybody who approved this version and digest, in their order."""
+    people = selectors.people_for(proposal)
+    if actor in people:
+        raise DecisionRefused(
+            "ALREADY_VOTED",
+            f"You approved this already. It takes {proposal.approvals_required} different people: "
+            "somebody else must approve it too.",
+        )
+    ApprovalVote.objects.create(
+        proposal=proposal, version=proposal.version, digest=proposal.digest, actor=actor, at=now
+    )
+    if proposal.approvals_required == 1:
+        return [actor]  # its audit row is that of the approval
+    audit.record(
+        action="proposal.vote",
+        subject=f"{Proposal.TOPIC}:{proposal.pk}",
+        actor=actor,
+        now=now,
+        version=proposal.version,
+        digest=proposal.digest,
+        vote=len(people) + 1,
+        required=proposal.approvals_required,
+    )
+    return [*people, actor]
 
 
 @transaction.atomic
@@ -120,6 +150,11 @@ def claim_for_execution(*, proposal_id: UUID | str, digest: str, now: datetime, 
         raise DecisionRefused("NOT_APPROVED", f"The proposal is {proposal.status}, not approved.")
     if not digest == proposal.digest == _digest_of_row(proposal):
         raise DecisionRefused("DIGEST_MISMATCH", "The order is not the one that was approved.")
+    if (
+        proposal.status == ProposalStatus.APPROVED
+        and len(selectors.approvers_of(proposal)) < proposal.approvals_required
+    ):
+        raise DecisionRefused("VOTES_MISSING", "Too few different people approved this order.")
     claimed = Proposal.objects.filter(
         pk=proposal.pk,
         environment=settings.TRADING_ENVIRONMENT,
@@ -152,6 +187,16 @@ def _digest_of_row(proposal: Proposal) -> str:
     return rules.digest_of(order, proposal.limits_version or 0, proposal.expires_at)
 
 
+def pending_as_shown(
+    proposal_id: UUID | str, version: int, digest: str, now: datetime, *, done: str
+) -> Proposal:
+    """The row, locked, if it can be decided now and is the order that the person saw; else DecisionRefused."""
+    proposal = _pending(proposal_id, version, now, done=done)
+    if proposal.digest != digest:
+        _refuse_stale_page(done)
+    return proposal
+
+
 def _pending(proposal_id: UUID | str, version: int, now: datetime, *, done: str) -> Proposal:
     """The row, locked, if it can be decided now as the person saw it."""
     proposal = selectors.proposals().select_for_update().get(pk=proposal_id)
@@ -159,7 +204,8 @@ def _pending(proposal_id: UUID | str, version: int, now: datetime, *, done: str)
     if status in _DONE:
         raise DecisionRefused(
             "ALREADY_DECIDED",
-            f"{_DONE[status]} by {proposal.decided_by} at {proposal.decided_at:%H:%M:%S} UTC.",
+            f"{_DONE[status]} by {_who(proposal)} at {proposal.decided_at:%H:%M:%S} UTC. "
+            f"Nothing more was {done}.",
         )
     pending = status == ProposalStatus.PENDING_APPROVAL
     if status == ProposalStatus.EXPIRED or (pending and proposal.expires_at <= now):
@@ -171,6 +217,13 @@ def _pending(proposal_id: UUID | str, version: int, now: datetime, *, done: str)
     if proposal.version != version:
         _refuse_stale_page(done)
     return proposal
+
+
+def _who(proposal: Proposal) -> str:
+    """Everybody whose approval counted, or who rejected."""
+    if proposal.status != ProposalStatus.APPROVED:
+        return proposal.decided_by
+    return " and ".join(selectors.approvers_of(proposal)) or proposal.decided_by
 
 
 def _how_it_ended(proposal: Proposal) -> str:

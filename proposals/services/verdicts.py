@@ -30,11 +30,13 @@ def record_verdict(
     auto_ttl_seconds: int,
     actor: str,
     now: datetime,
+    approvals_required: int = 1,
 ) -> Proposal:
     """Move a proposed proposal on by the gate's `verdict` (every rule: name, verdict, observed, limit, reason).
 
     Any deny, or no `order`: risk_rejected. Else validated and at once auto_approved, or pending_approval when
-    `needs_person`. One that outlived its validity before the gate saw it: expired.
+    `needs_person`: then `approvals_required` different people must approve. One that outlived its validity
+    before the gate saw it: expired.
     Raises DecisionRefused (ALREADY_ASSESSED) when the gate has spoken before.
     """
     proposal = Proposal.objects.select_for_update().get(pk=proposal_id)
@@ -44,7 +46,7 @@ def record_verdict(
         transition(proposal, to=ProposalStatus.EXPIRED, actor=actor, now=now, reason="not assessed in time")
         return proposal
     kept: dict[str, Any] = {
-        "verdict": [_storable(rule) for rule in verdict],
+        "verdict": [storable_rule(rule) for rule in verdict],
         "limits_version": limits_version,
         "validated_at": now,
     }
@@ -53,7 +55,7 @@ def record_verdict(
         _reject(proposal, order, denials, kept, actor, now)
         return proposal
     stored = rules.storable(order)
-    transition(proposal, to=ProposalStatus.VALIDATED, actor=actor, now=now, **kept, **_order_fields(stored))
+    transition(proposal, to=ProposalStatus.VALIDATED, actor=actor, now=now, **kept, **order_fields(stored))
     expires_at = now + timedelta(seconds=approval_ttl_seconds if needs_person else auto_ttl_seconds)
     digest = rules.digest_of(stored, limits_version, expires_at)
     target = ProposalStatus.PENDING_APPROVAL if needs_person else ProposalStatus.AUTO_APPROVED
@@ -65,17 +67,20 @@ def record_verdict(
         payload={"digest": digest, "limits_version": limits_version, "expires_at": expires_at},
         expires_at=expires_at,
         digest=digest,
+        approvals_required=approvals_required,
     )
     if needs_person:
         _ask_a_person(proposal, stored, now)
     return proposal
 
 
-def _storable(rule: dict[str, Any]) -> dict[str, Any]:
+def storable_rule(rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule of the verdict as JSON can hold it."""
     return {name: plain(value) if isinstance(value, Decimal) else value for name, value in rule.items()}
 
 
-def _order_fields(order: QuantisedOrder) -> dict[str, Any]:
+def order_fields(order: QuantisedOrder) -> dict[str, Any]:
+    """The columns of a proposal that hold `order`."""
     fields = order.model_dump()
     del fields["symbol"]
     return fields | {"time_in_force": order.time_in_force or ""}
@@ -92,7 +97,7 @@ def _reject(
     # Several rules may deny for one cause, such as an order that cannot be formed: it is said once.
     refusal = "; ".join(dict.fromkeys(str(rule.get("reason") or rule["name"]) for rule in denials))
     refusal = refusal or "The gate could make no order of it."
-    order_fields = _order_fields(rules.storable(order)) if order else {}
+    stored = order_fields(rules.storable(order)) if order else {}
     transition(
         proposal,
         to=ProposalStatus.RISK_REJECTED,
@@ -101,7 +106,7 @@ def _reject(
         reason=refusal,
         refusal=refusal,
         **kept,
-        **order_fields,
+        **stored,
     )
     names = ",".join(sorted(str(rule["name"]) for rule in denials))
     alerts.raise_alert(

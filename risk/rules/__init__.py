@@ -9,9 +9,11 @@ from pydantic import ValidationError
 from proposals.contracts import QuantisedOrder
 from risk.contracts import GateInput, Limits, RuleResult, RuleVerdict, Verdict
 from risk.rules import freshness, pace, permission, pricing, protection, sizing
-from risk.rules.order import form_order
+from risk.rules.order import form_order, reduced_order
 from risk.rules.reading import Case, Finding, Unreadable
 from tradingbot.core.decimals import wide_context
+
+__all__ = ["RULES", "Rule", "evaluate", "people_needed", "reduced_order"]
 
 # What reading a wrong input can raise: each denies, none gets out. Decimal's own errors are ArithmeticErrors.
 UNREADABLE = (
@@ -81,11 +83,18 @@ def evaluate(gate: GateInput) -> Verdict:
     return Verdict(results=results, order=order, limits_version=version if isinstance(version, int) else 0)
 
 
-def needs_person(verdict: Verdict, limits: Limits) -> bool:
-    """Whether a person decides: at or above the threshold, or while a rule holds."""
-    if verdict.held or verdict.order is None:
-        return True
-    return verdict.order.notional_quote >= limits.approval_threshold_quote
+def people_needed(verdict: Verdict, limits: Limits) -> int:
+    """How many different people must approve: none below the threshold, two at or above the second one.
+
+    While a rule holds at least one.
+    """
+    if verdict.order is None:
+        return 1
+    if verdict.order.notional_quote >= limits.two_person_threshold_quote:
+        return 2
+    if verdict.held or verdict.order.notional_quote >= limits.approval_threshold_quote:
+        return 1
+    return 0
 
 
 def _order_of(gate: GateInput) -> tuple[QuantisedOrder | None, str]:

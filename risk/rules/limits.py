@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from risk.contracts import Limits
-from tradingbot.core.decimals import plain
+from tradingbot.core.decimals import parse_decimal, plain
 
 SYMBOL = re.compile(r"[A-Z0-9]{5,20}")
 SYMBOLS_MAX = 50
@@ -25,6 +25,7 @@ class Bounds:
 
 BOUNDS: dict[str, Bounds] = {
     "approval_threshold_quote": Bounds("0", "100000", "up"),
+    "two_person_threshold_quote": Bounds("0", "1000000", "up"),
     "order_notional_max_quote": Bounds("0", "1000000", "up"),
     "symbol_exposure_max_pct": Bounds("0", "100", "up"),
     "gross_exposure_max_pct": Bounds("0", "100", "up"),
@@ -92,6 +93,20 @@ def loosened(before: Limits, after: Limits) -> tuple[str, ...]:
     if set(after.allowed_symbols) - set(before.allowed_symbols):
         names.append("allowed_symbols")
     return tuple(names)
+
+
+def as_text(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` (all limits by name) as JSON can hold them: decimals as plain text."""
+    return {name: plain(v) if isinstance(v, Decimal) else v for name, v in values.items()}
+
+
+def from_text(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The limits that `as_text` wrote."""
+    found = dict(values)
+    for name, bounds in BOUNDS.items():
+        if not bounds.whole and isinstance(found.get(name), str):
+            found[name] = parse_decimal(found[name])
+    return found
 
 
 def _is_looser(name: str, bounds: Bounds, before: Limits, after: Limits) -> bool:

@@ -1,12 +1,12 @@
 """From a proposal's wishes to the exact order: on the exchange's grid, never rounded in our favour."""
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 from market.contracts import Quote, SymbolFilters
 from proposals.contracts import OrderType, QuantisedOrder, Side, TimeInForce
 from risk.contracts import GateInput, Limits
 from risk.rules.reading import Unreadable, filters_of, not_negative, number, positive, quote_of, whole
-from tradingbot.core.decimals import ZERO, ceil_to_step, floor_to_step, plain
+from tradingbot.core.decimals import ZERO, ceil_to_step, floor_to_step, plain, wide_context
 
 # The exchange's own precision: the grid of costs, and of prices and quantities whose filter is switched off.
 FINEST_STEP = Decimal("0.00000001")
@@ -26,6 +26,24 @@ def form_order(gate: GateInput) -> QuantisedOrder:
     if gate.action == Side.SELL:
         return _exit(gate, gate.limits, filters_of(gate), quote_of(gate))
     raise Unreadable(f"the action is {gate.action!r:.20}, neither BUY nor SELL")
+
+
+def reduced_order(shown: QuantisedOrder, share_pct: int, filters: SymbolFilters) -> QuantisedOrder | None:
+    """`share_pct` percent of the order `shown`, on the exchange's grid; None when that is no smaller order.
+
+    Prices and the reference price stay, so that the drift is still judged against the proposal's.
+    """
+    if not 0 < share_pct < 100:
+        return None
+    quantity = floor_to_step(shown.quantity * share_pct / 100, quantity_step(filters, shown.order_type))
+    if not 0 < quantity < shown.quantity:
+        return None
+    with localcontext(wide_context()):
+        costs = {
+            name: ceil_to_step(getattr(shown, name) * quantity / shown.quantity, FINEST_STEP)
+            for name in ("notional_quote", "fee_quote")
+        }
+    return shown.model_copy(update={"quantity": quantity} | costs)
 
 
 def quantity_step(filters: SymbolFilters, order_type: OrderType) -> Decimal:

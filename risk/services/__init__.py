@@ -1,7 +1,17 @@
 """All writes of risk: judging, the switch, the limits."""
 
 from risk.services.control import halt, set_trading_state
-from risk.services.gate import assess_proposal, authorise_order
-from risk.services.limits import save_limits
+from risk.services.gate import assess_proposal, authorise_order, judge_now, reduce_proposal
+from risk.services.limits import answer_request, request_limits, save_limits
 
-__all__ = ["assess_proposal", "authorise_order", "halt", "save_limits", "set_trading_state"]
+__all__ = [
+    "answer_request",
+    "assess_proposal",
+    "authorise_order",
+    "halt",
+    "judge_now",
+    "reduce_proposal",
+    "request_limits",
+    "save_limits",
+    "set_trading_state",
+]

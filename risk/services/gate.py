@@ -8,13 +8,14 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.module_loading import import_string
 from pydantic import BaseModel
 
 from market import selectors as market_selectors
 from market.contracts import UnknownInstrument
 from proposals import selectors as proposals_selectors
 from proposals import services as proposals_services
-from proposals.contracts import ProposalStatus, QuantisedOrder
+from proposals.contracts import DecisionRefused, ProposalStatus, QuantisedOrder
 from proposals.models import Proposal
 from risk import rules, selectors
 from risk.contracts import (
@@ -46,12 +47,14 @@ def assess_proposal(
         verdict = rules.evaluate(gate)
         _store(proposal, gate, verdict)
         limits = gate.limits
+        people = rules.people_needed(verdict, limits) if limits else 1
         proposals_services.record_verdict(
             proposal_id=proposal_id,
             order=verdict.order,
             verdict=[result.as_dict() for result in verdict.results],
             limits_version=verdict.limits_version,
-            needs_person=limits is None or rules.needs_person(verdict, limits),
+            needs_person=people > 0,
+            approvals_required=max(people, 1),
             approval_ttl_seconds=limits.approval_ttl_seconds if limits else 0,
             auto_ttl_seconds=limits.auto_ttl_seconds if limits else 0,
             actor=actor,
@@ -71,7 +74,66 @@ def authorise_order(
     """
     list(TradingControl.objects.select_for_update().filter(pk=settings.TRADING_ENVIRONMENT))
     approved = proposals_selectors.order_of(proposal)
-    gate = _gather(
+    gate = _binding(proposal, portfolio, now, order=order, approved=approved)
+    verdict = rules.evaluate(gate)
+    _store(proposal, gate, verdict)
+    if verdict.denied or verdict.held:
+        raise NotAuthorised(verdict)
+    return verdict
+
+
+def judge_now(*, proposal: Proposal, order: QuantisedOrder, portfolio: Portfolio, now: datetime) -> Verdict:
+    """What the binding run would say of `order` at this instant. Nothing is locked or stored."""
+    return rules.evaluate(_binding(proposal, portfolio, now, order=order, approved=order))
+
+
+@transaction.atomic
+def reduce_proposal(
+    *, proposal_id: UUID, version: int, digest: str, share_pct: int, actor: str, now: datetime
+) -> Proposal:
+    """Take a pending proposal down to `share_pct` of the size shown: a new order, judged anew, to be approved.
+
+    Raises DecisionRefused as an approval does, NOT_SMALLER for a share that leaves nothing or takes nothing
+    away, and REFUSED_BY_GATE when a rule denies the smaller order; nothing is changed then.
+    """
+    proposal = proposals_services.pending_as_shown(proposal_id, version, digest, now, done="changed")
+    limits, filters = _limits(), _filters(proposal.symbol)
+    if limits is None or filters is None:
+        raise DecisionRefused("REFUSED_BY_GATE", "Not changed: limits or filters cannot be read.")
+    order = rules.reduced_order(proposals_selectors.order_of(proposal), share_pct, filters)
+    if order is None:
+        raise DecisionRefused(
+            "NOT_SMALLER", f"Not changed: {share_pct} % of it is no smaller order that the exchange takes."
+        )
+    portfolio = import_string(settings.GATE_PORTFOLIO)(now=now, excluding=proposal.pk)
+    gate = _binding(proposal, portfolio, now, order=order, approved=order)
+    verdict = rules.evaluate(gate)
+    _store(proposal, gate, verdict)
+    if verdict.denied:
+        why = "; ".join(dict.fromkeys(rule.reason for rule in verdict.denied))
+        raise DecisionRefused("REFUSED_BY_GATE", f"Not changed: the gate refuses the smaller order: {why}.")
+    return proposals_services.record_reduction(
+        proposal_id=proposal_id,
+        version=version,
+        digest=digest,
+        order=order,
+        verdict=[result.as_dict() for result in verdict.results],
+        limits_version=verdict.limits_version,
+        approvals_required=max(rules.people_needed(verdict, limits), 1),
+        actor=actor,
+        now=now,
+    )
+
+
+def _binding(
+    proposal: Proposal,
+    portfolio: Portfolio,
+    now: datetime,
+    *,
+    order: QuantisedOrder,
+    approved: QuantisedOrder,
+) -> GateInput:
+    return _gather(
         proposal,
         portfolio,
         now,
@@ -87,11 +149,6 @@ def authorise_order(
         order=order,
         approved_order=approved,
     )
-    verdict = rules.evaluate(gate)
-    _store(proposal, gate, verdict)
-    if verdict.denied or verdict.held:
-        raise NotAuthorised(verdict)
-    return verdict
 
 
 def _wishes(proposal: Proposal) -> dict[str, Any]:

@@ -33,6 +33,7 @@ LIMITS = Limits(
     fee_rate=Decimal("0.001"),
     approval_ttl_seconds=300,
     auto_ttl_seconds=30,
+    two_person_threshold_quote=Decimal("1000"),
 )
 FILTERS = SymbolFilters(
     symbol="BTCUSDT",

@@ -33,8 +33,10 @@ def values(**changes: Any) -> dict[str, Any]:
     return {name: getattr(current, name) for name in LIMIT_NAMES} | changes
 
 
-def save(reason: str = "because", **changes: Any) -> RiskLimits:
-    return services.save_limits(values=values(**changes), actor="rita", reason=reason, now=NOW)
+def save(reason: str = "because", confirmed_by: str = "sam", **changes: Any) -> RiskLimits:
+    return services.save_limits(
+        values=values(**changes), actor="rita", confirmed_by=confirmed_by, reason=reason, now=NOW
+    )
 
 
 # --- the switch ------------------------------------------------------------------------------------------

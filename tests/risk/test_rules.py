@@ -335,13 +335,13 @@ def test_a_binding_run_without_an_order_is_refused() -> None:
 def test_a_person_decides_at_or_above_the_threshold(threshold: str, person: bool) -> None:
     limits = replace(LIMITS, approval_threshold_quote=Decimal(threshold))
 
-    assert rules.needs_person(rules.evaluate(BUY), limits) is person
+    assert (rules.people_needed(rules.evaluate(BUY), limits) > 0) is person
 
 
 def test_a_person_decides_while_a_rule_holds() -> None:
     verdict = rules.evaluate(replace(BUY, trading_enabled=False))
 
-    assert rules.needs_person(verdict, replace(LIMITS, approval_threshold_quote=Decimal("1000")))
+    assert rules.people_needed(verdict, replace(LIMITS, approval_threshold_quote=Decimal("1000"))) == 1
 
 
 # --- missing data ----------------------------------------------------------------------------------------

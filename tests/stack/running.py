@@ -30,10 +30,20 @@ SETTINGS = {
     "EXCHANGE_TIMEOUT_SECONDS": "3",
     "RECONCILE_GRACE_SECONDS": "5",
 }
+# What a market at twenty times its speed needs is looser than installed, which takes two people.
 PACE = """
+from decimal import Decimal
 from proposals import services
 from proposals.models import Strategy
+from risk import selectors
+from risk import services as risk
+from risk.rules.limits import LIMIT_NAMES
 from tradingbot.core import clock
+newest = selectors.limits_history().first()
+values = {name: getattr(newest, name) for name in LIMIT_NAMES} | {
+    "price_drift_max_pct": Decimal(3), "orders_per_minute_max": 100,
+}
+risk.save_limits(values=values, actor="test", confirmed_by="second", reason="the pace", now=clock.now())
 for strategy in Strategy.objects.all():
     strategy.min_seconds_between = 2
     services.save_strategy(strategy=strategy, actor="test", now=clock.now())
@@ -231,7 +241,7 @@ class RunningStack:
         return done.stdout
 
     def quicken(self) -> None:
-        """Let the strategy decide on every candle."""
+        """Let the strategy decide on every candle, and the limits bear with it."""
         self.manage("shell", "-c", PACE)
 
     # --- the operator over HTTP ---------------------------------------------------------------------------

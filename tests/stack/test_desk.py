@@ -84,8 +84,6 @@ def arm_in_the_admin(desk: DeskWindow) -> list[str]:
     page = desk.page
     page.goto(f"{desk.stack.url}/admin/risk/risklimits/add/")
     page.get_by_label("Approval threshold quote").fill(THRESHOLD)
-    page.get_by_label("Price drift max pct").fill("3")  # a market at twenty times its speed
-    page.get_by_label("Orders per minute max").fill("100")
     page.get_by_label("Reason").fill("the tour: a person decides from 50 USDT")
     desk.picture("admin-limits")
     page.get_by_role("button", name="Save", exact=True).click()

@@ -26,7 +26,8 @@ values = {name: getattr(newest, name) for name in LIMIT_NAMES} | {
     "approval_threshold_quote": Decimal(1000), "price_drift_max_pct": Decimal(3),
     "daily_loss_max_pct": Decimal(20), "orders_per_minute_max": 200, "orders_per_hour_max": 3000,
 }
-services.save_limits(values=values, actor="test", reason="all by itself", now=clock.now())
+services.save_limits(values=values, actor="test", confirmed_by="second", reason="all by itself",
+                     now=clock.now())
 if selectors.control().status != "ACTIVE":
     services.set_trading_state(state="ACTIVE", actor="test", reason="kills", now=clock.now())
 cancel_pending(actor="test", reason="nothing may wait for a person", now=clock.now())

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 
 from execution.contracts import DivergenceKind, OrderStatus
 from execution.models import (
@@ -27,6 +27,7 @@ from market.models import FeedState, Instrument, Quote, Snapshot
 from proposals.models import Decision, Proposal, Strategy
 from risk.models import RiskLimits, TradingControl
 from tradingbot.core.models import Alert
+from tradingbot.operations.roles import ensure_roles
 
 ENVIRONMENT = settings.TRADING_ENVIRONMENT.value
 DIGEST = "d" * 64
@@ -67,7 +68,16 @@ PASSWORD = "not-a-secret"
 
 def operator(name: str = "operator", *, password: str | None = None, **fields: Any) -> User:
     """An operator; hashing a password takes its time, so one is set only where it is typed."""
-    return User.objects.create_user(name, password=password, **fields)
+    return person(name, "operator", password=password, **fields)
+
+
+def person(name: str, *roles: str, password: str | None = None, **fields: Any) -> User:
+    """Somebody with these roles; the groups are made again, because transactional tests empty their tables."""
+    user = User.objects.create_user(name, password=password, **fields)
+    if not Group.objects.exists():
+        ensure_roles()
+    user.groups.set(Group.objects.filter(name__in=roles))
+    return user
 
 
 def arm(now: datetime) -> None:

@@ -29,7 +29,8 @@ def desk(client: Client) -> seeding.Desk:
 
 
 def approval(of: Proposal, **changes: object) -> dict[str, object]:
-    return {"version": of.version, "digest": of.digest} | changes
+    token = proposals.services.shown_token(proposal=of, actor="operator", now=clock.now())
+    return {"version": of.version, "digest": of.digest, "shown": token} | changes
 
 
 def said(answer: HttpResponse) -> dict[str, str]:
@@ -40,18 +41,19 @@ def commands(desk: seeding.Desk) -> list[str]:
     return [
         f"/approvals/{desk.pending.pk}/approve/",
         f"/approvals/{desk.pending.pk}/reject/",
+        f"/approvals/{desk.pending.pk}/reduce/",
         "/halt/",
         f"/alerts/{desk.critical.pk}/acknowledge/",
         "/reconciliation/run/",
     ]
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(6))
 def test_command_by_get_is_not_allowed(client: Client, desk: seeding.Desk, number: int) -> None:
     assert client.get(commands(desk)[number]).status_code == 405
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(6))
 def test_command_without_the_token_is_refused_with_a_sentence(desk: seeding.Desk, number: int) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(desk.operator)
@@ -62,7 +64,7 @@ def test_command_without_the_token_is_refused_with_a_sentence(desk: seeding.Desk
     assert "so nothing was done" in answer.content.decode()
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(6))
 def test_command_of_the_anonymous_leads_to_the_login(desk: seeding.Desk, number: int) -> None:
     answer = Client().post(commands(desk)[number])
 
@@ -74,7 +76,9 @@ def test_approval_hands_over_what_was_shown(
     client: Client, desk: seeding.Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, object] = {}
-    monkeypatch.setattr(execution.services, "approve_proposal", lambda **values: given.update(values))
+    monkeypatch.setattr(
+        execution.services, "approve_proposal", lambda **values: given.update(values) or desk.refused
+    )
 
     answer = client.post(f"/approvals/{desk.pending.pk}/approve/", approval(desk.pending), **HTMX)
 
@@ -86,7 +90,7 @@ def test_approval_hands_over_what_was_shown(
 def test_plain_form_approval_leads_back_to_the_proposal(
     client: Client, desk: seeding.Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution.services, "approve_proposal", lambda **values: None)
+    monkeypatch.setattr(execution.services, "approve_proposal", lambda **values: desk.refused)
 
     answer = client.post(f"/approvals/{desk.pending.pk}/approve/", approval(desk.pending), follow=True)
 

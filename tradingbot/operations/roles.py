@@ -4,12 +4,15 @@ from typing import Any
 
 from django.contrib.auth.models import Group, Permission
 
-# Group -> permissions as `app_label.codename`. Approving and halting need no permission beyond signing in.
+from tradingbot.core.permissions import PERMISSIONS, Deed
+
+# Group -> permissions as `app_label.codename`. What a deed needs is written in tradingbot.core.permissions.
 VIEW = (
     "core.view_alert",
     "core.view_auditrecord",
     "core.view_heartbeat",
     "risk.view_risklimits",
+    "risk.view_limitsrequest",
     "risk.view_tradingcontrol",
     "risk.view_assessment",
     "proposals.view_proposal",
@@ -22,10 +25,14 @@ VIEW = (
 )
 # Deciding on an order of unknown fate, and on a difference between our books and the exchange's.
 SETTLE = ("execution.resolve_order", "execution.settle_divergence")
+DEEDS: dict[str, tuple[Deed, ...]] = {
+    "viewer": (),
+    "operator": (Deed.APPROVE, Deed.REDUCE, Deed.REJECT, Deed.HALT),
+    "risk_manager": (Deed.HALT, Deed.SWITCH, Deed.SET_LIMITS, Deed.CONFIRM_LIMITS),
+}
 ROLES: dict[str, tuple[str, ...]] = {
-    "viewer": VIEW,
-    "operator": (*VIEW, *SETTLE),
-    "risk_manager": (*VIEW, *SETTLE, "risk.add_risklimits", "risk.change_tradingcontrol"),
+    role: (*VIEW, *dict.fromkeys(PERMISSIONS[deed] for deed in deeds), *(SETTLE if deeds else ()))
+    for role, deeds in DEEDS.items()
 }
 
 

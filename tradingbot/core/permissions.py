@@ -1,0 +1,55 @@
+"""Who may do what: the one table of deeds and permissions, asked by every view and by the admin.
+
+Which role holds which permission is written in `tradingbot.operations.roles`; a superuser holds all.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import wraps
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+
+
+class Deed(StrEnum):
+    """What a person may be allowed to do beyond looking."""
+
+    APPROVE = "approve"
+    REDUCE = "reduce"
+    REJECT = "reject"
+    HALT = "halt"
+    SWITCH = "switch"
+    SET_LIMITS = "set limits"
+    CONFIRM_LIMITS = "confirm limits"
+
+
+PERMISSIONS: dict[Deed, str] = {
+    Deed.APPROVE: "proposals.decide_proposal",
+    Deed.REDUCE: "proposals.decide_proposal",
+    Deed.REJECT: "proposals.decide_proposal",
+    Deed.HALT: "risk.halt_trading",
+    Deed.SWITCH: "risk.change_tradingcontrol",
+    Deed.SET_LIMITS: "risk.add_risklimits",
+    Deed.CONFIRM_LIMITS: "risk.change_limitsrequest",
+}
+
+
+def may(user: Any, deed: Deed) -> bool:
+    """Whether `user` may do `deed` now."""
+    return bool(user.has_perm(PERMISSIONS[deed]))
+
+
+def needs(deed: Deed) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
+    """Refuse the decorated view with 403 to whoever may not do `deed`."""
+
+    def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if not may(request.user, deed):
+                raise PermissionDenied
+            return view(request, *args, **kwargs)
+
+        return guarded
+
+    return decorate
