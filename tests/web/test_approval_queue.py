@@ -153,12 +153,12 @@ def test_share_that_is_not_offered_is_refused(row: Proposal, share: str) -> None
 
 
 def test_smaller_order_that_the_gate_denies_is_refused_with_its_reason(row: Proposal) -> None:
-    small(row, quantity=Decimal("0.0001"), notional_quote=Decimal("6.420634"), fee_quote=Decimal("0.00643"))
+    Account.objects.update(clock_offset_ms=None)
 
     answer = send(signed_in("ana"), row, "reduce", form(row, "ana", share=25))
 
     assert answer.status_code == 409
-    assert "the gate refuses the smaller order" in said(answer)
+    assert "the gate refuses the smaller order: the offset of our clock" in said(answer)
 
 
 def test_rules_then_and_now_stand_side_by_side(row: Proposal) -> None:

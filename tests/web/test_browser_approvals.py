@@ -13,6 +13,7 @@ from proposals import rules, selectors
 from proposals import services as proposals
 from proposals.models import ApprovalVote, Proposal
 from proposals.services import shown
+from risk.models import RiskLimits
 from tests.web import seeding
 from tests.web.conftest import NARROW, WIDE, Server, Watched
 from tradingbot.core import alerts, clock
@@ -35,6 +36,10 @@ def row(server: Server) -> Proposal:
     later = now + timedelta(minutes=5)
     Account.objects.update(clock_offset_ms=3, clock_measured_at=later)
     seeding.arm(later)
+    seeding.quote("BTCUSDT", "64205.1", "64205.9", now)  # one from the future would be denied
+    limits = RiskLimits.objects.latest()
+    limits.pk, limits.version, limits.quote_age_max_seconds = None, limits.version + 1, Decimal(60)
+    limits.save(force_insert=True)
     found = seeding.proposal(
         now,
         quantity=Decimal("0.0010"),
@@ -124,11 +129,11 @@ def test_two_people_approve_one_large_order(
 
 @in_both_sizes
 def test_loser_of_a_race_reads_who_and_when(
-    watched: Watched, server: Server, row: Proposal, colleague: Desk, monkeypatch: pytest.MonkeyPatch
+    watched: Watched, server: Server, row: Proposal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumers, "REFRESH_SECONDS", 3600.0)
-    ana, bob = live(watched.page, server, row), colleague("bob")
-    del bob  # decides without a page; no announcement reaches ana's
+    ana = live(watched.page, server, row)
+    # bob decides behind the page's back: no announcement reaches ana's
     ApprovalVote.objects.create(
         proposal=row, version=row.version, digest=row.digest, actor="bob", at=clock.now()
     )
@@ -198,7 +203,7 @@ def test_gate_of_now_follows_the_price_beside_the_gate_of_then(
     drift = ana.locator("tr", has_text="price drift guard").locator("[data-label=Now]")
     expect(drift).to_contain_text("0 %")
 
-    seeding.quote("BTCUSDT", "64400.1", "64400.9", clock.now() + timedelta(minutes=5))
+    seeding.quote("BTCUSDT", "64400.1", "64400.9", clock.now())
     alerts.announce("quote", "BTCUSDT")
 
     expect(drift).to_contain_text("0.3")
