@@ -1,19 +1,18 @@
 """Two hands at one proposal at the same instant, on Postgres, a hundred times each: exactly one outcome."""
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from proposals import services
 from proposals.contracts import DecisionRefused
 from proposals.models import ApprovalVote, Proposal
 from tests.proposals.conftest import judge
+from tests.proposals.races import two_hands
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ROUNDS = 100
@@ -23,25 +22,9 @@ Race = Callable[[Callable[[], Any], Callable[[], Any]], tuple[Any, Any]]
 
 @pytest.fixture
 def race() -> Iterator[Race]:
-    """Runs two calls at the same instant, on two threads that keep their connections from round to round."""
-    gate = threading.Barrier(2, timeout=60)
-
-    def run(call: Callable[[], Any]) -> Any:
-        gate.wait()
-        try:
-            return call()
-        except Exception as error:  # an outcome like any other: the test judges it
-            return error
-
-    def both(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
-        one, two = pool.submit(run, first), pool.submit(run, second)
-        return one.result(60), two.result(60)
-
-    with ThreadPoolExecutor(2) as pool:
+    """Two threads that keep their connections from round to round."""
+    with two_hands() as both:
         yield both
-        closed = threading.Barrier(2, timeout=60)
-        for _ in range(2):  # each thread closes its own
-            pool.submit(lambda: (closed.wait(), connection.close()))
 
 
 def approve(row: Proposal, now: datetime, actor: str) -> Proposal:
@@ -112,19 +95,3 @@ def test_approval_and_expiry_end_in_one_of_both(proposed: Make, now: datetime, r
             claim(row, row.expires_at)
         seen[type(approved).__name__] += 1
     assert sum(seen.values()) == ROUNDS
-
-
-def test_kill_and_claim_end_in_one_of_both(proposed: Make, now: datetime, race: Race) -> None:
-    for _ in range(ROUNDS):
-        row = judge(proposed(), now, needs_person=False)
-
-        claimed, cancelled = race(
-            lambda r=row: claim(r, now),
-            lambda: services.cancel_pending(actor="olga", reason="trading halted", now=now),
-        )
-
-        if isinstance(claimed, Proposal):
-            assert (cancelled, end_of(row)) == (0, ("auto_approved", "", True))
-        else:
-            assert isinstance(claimed, DecisionRefused)
-            assert (claimed.code, cancelled, end_of(row)) == ("EXPIRED", 1, ("expired", "olga", False))

@@ -1,6 +1,7 @@
 """The gate at work on Postgres: advice moves the proposal on, the binding run refuses or lets through."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -12,12 +13,14 @@ from django.db import Error, connection, connections, transaction
 
 from market import selectors as market_selectors
 from proposals import selectors as proposals_selectors
-from proposals.contracts import ProposalStatus
+from proposals import services as proposals_services
+from proposals.contracts import DecisionRefused, ProposalStatus
 from proposals.models import Proposal
 from risk import services
 from risk.contracts import NotAssessable, NotAuthorised, TradingState
 from risk.models import Assessment, RiskLimits, TradingControl
 from tests.conftest import NOW
+from tests.proposals.races import two_hands
 from tests.risk.passing import PORTFOLIO, QUOTE
 from tradingbot.core.audit import canonical_json, sha256_hex
 
@@ -210,36 +213,40 @@ def _wait_for_a_lock() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("attempt", range(5))
-def test_a_halt_racing_a_claim_leaves_one_clear_order_of_events(propose: Propose, attempt: int) -> None:
-    proposal = assess(propose())
-    start = threading.Barrier(2)
-    outcome: dict[str, Any] = {}
+def test_kill_racing_a_claim_ends_in_an_order_under_way_or_in_none(propose: Propose, settings: Any) -> None:
+    """A hundred rounds of the whole halt against the whole claim: the switch's row puts them in an order."""
+    settings.TRADING_ENABLED = True
+    seen: Counter[str] = Counter()
+    with two_hands() as race:
+        for _ in range(100):
+            proposal = assess(propose(answer={"quote_amount": "49"}))
+            assert proposal.status == ProposalStatus.AUTO_APPROVED
 
-    def claim() -> None:
-        start.wait()
-        try:
-            with transaction.atomic():
-                authorise(proposal)
-                outcome["seen"] = TradingControl.objects.get(pk=settings.TRADING_ENVIRONMENT).status
-        except NotAuthorised:
-            outcome["seen"] = "refused"
-        finally:
-            connections.close_all()
+            claimed, _halted = race(
+                lambda p=proposal: claim(p),
+                lambda: services.halt(actor="alice", reason="race", now=NOW),
+            )
 
-    def halt() -> None:
-        start.wait()
-        services.halt(actor="alice", reason="race", now=NOW)
-        connections.close_all()
+            proposal.refresh_from_db()
+            ordered = claimed == TradingState.ACTIVE
+            assert ordered or isinstance(claimed, NotAuthorised | DecisionRefused), claimed
+            assert (proposal.claimed_at is not None) == ordered
+            assert (proposal.status == ProposalStatus.EXPIRED) == (not ordered)
+            with pytest.raises((NotAuthorised, DecisionRefused)):
+                claim(proposal)
+            seen["ordered" if ordered else "stopped"] += 1
+            services.set_trading_state(state=TradingState.ACTIVE, actor="rita", reason="again", now=NOW)
+    assert sum(seen.values()) == 100
 
-    threads = [threading.Thread(target=claim), threading.Thread(target=halt)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=10)
 
-    assert outcome["seen"] in {TradingState.ACTIVE, "refused"}
-    assert TradingControl.objects.get(pk=settings.TRADING_ENVIRONMENT).status == TradingState.HALTED
+def claim(proposal: Proposal) -> str:
+    """What execution does in one transaction; the switch as the claim saw it."""
+    with transaction.atomic():
+        authorise(proposal)
+        proposals_services.claim_for_execution(
+            proposal_id=proposal.pk, digest=proposal.digest, now=NOW, actor="execution"
+        )
+        return TradingControl.objects.get(pk=settings.TRADING_ENVIRONMENT).status
 
 
 # --- the record ------------------------------------------------------------------------------------------

@@ -1,0 +1,209 @@
+"""Role x state x action, generated from the tables and driven through the pages: one table says who may.
+
+The expectation is computed, never written down: the permission of the deed in the role's list, and an edge of
+the literal transition table from the row's state.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import Client
+from django.urls import reverse
+
+from proposals import services
+from proposals.contracts import TRANSITIONS, ProposalStatus
+from proposals.models import Proposal
+from risk import selectors as risk
+from risk import services as risk_services
+from risk.contracts import LimitsRequestStatus, TradingState
+from risk.models import LimitsRequest, RiskLimits, TradingControl
+from risk.rules.limits import LIMIT_NAMES
+from tests.web import seeding
+from tradingbot.core import clock
+from tradingbot.core.decimals import plain
+from tradingbot.core.permissions import PERMISSIONS, Deed
+from tradingbot.operations.roles import ROLES
+
+pytestmark = pytest.mark.django_db
+WHO = ("nobody", *ROLES, "admin")
+HTMX = {"HTTP_HX_REQUEST": "true"}
+ENVIRONMENT = settings.TRADING_ENVIRONMENT
+S = ProposalStatus
+
+
+def allowed(role: str, deed: Deed) -> bool:
+    """What the one table says."""
+    return role == "admin" or PERMISSIONS[deed] in ROLES.get(role, ())
+
+
+def sign_in(role: str, name: str = "") -> Client:
+    roles = (role,) if role in ROLES else ()
+    user = seeding.person(name or role, *roles, is_staff=True, is_superuser=role == "admin")
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture(autouse=True)
+def desk(settings: Any) -> None:
+    """Armed, reconciled and fresh, so that nothing but role and state stands in the way."""
+    settings.TRADING_ENABLED = True
+    now = clock.now()
+    seeding.starting_rows(now)
+    seeding.instruments(now)
+    seeding.books(now)
+    seeding.reconciliation(now)
+    later = now + timedelta(minutes=1)
+    seeding.arm(later)
+
+
+def test_roles_and_deeds_of_the_tables_are_all_in_the_matrix() -> None:
+    driven = {*PROPOSAL_DEEDS.values(), Deed.HALT, Deed.SWITCH, Deed.SET_LIMITS, Deed.CONFIRM_LIMITS}
+
+    assert driven == set(PERMISSIONS) == set(Deed)
+    assert set(ROLES) == {"viewer", "operator", "risk_manager"}
+
+
+# --- proposals -------------------------------------------------------------------------------------------
+PROPOSAL_DEEDS = {
+    "approve": Deed.APPROVE,
+    "vote": Deed.APPROVE,
+    "reduce": Deed.REDUCE,
+    "reject": Deed.REJECT,
+}
+DECIDED = {S.APPROVED, S.REJECTED}
+
+
+def proposal_in(status: S, *, people: int) -> Proposal:
+    now = clock.now()
+    decided = {"decided_at": now, "decided_by": "somebody"} if status in DECIDED else {}
+    row = seeding.proposal(
+        now, status=status, approvals_required=people, quantity="0.0010", notional_quote="64.20634",
+        fee_quote="0.06420634", **decided,
+    )  # fmt: skip
+    row.refresh_from_db()
+    return row
+
+
+def can(action: str, status: S) -> bool:
+    """Whether the table of transitions lets a person do `action` to a proposal in `status`."""
+    return (S.REJECTED if action == "reject" else S.APPROVED) in TRANSITIONS[status]
+
+
+@pytest.mark.parametrize("role", WHO)
+@pytest.mark.parametrize("action", PROPOSAL_DEEDS)
+def test_proposal_cells(role: str, action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The gate's word on a smaller order is another test's matter.
+    monkeypatch.setattr("risk.services.reduce_proposal", reduced_without_the_gate)
+    client = sign_in(role)
+    for status in S:
+        row = proposal_in(status, people=2 if action == "vote" else 1)
+        token = services.shown_token(proposal=row, actor=role, now=clock.now())
+        fields = {"version": row.version, "digest": row.digest, "shown": token, "share": 50,
+                  "choice": "too large"}  # fmt: skip
+        path = reverse(f"{'approve' if action == 'vote' else action}_proposal", args=[row.pk])
+
+        answer = client.post(path, fields, **HTMX)
+
+        may, legal = allowed(role, PROPOSAL_DEEDS[action]), can(action, status)
+        expected = (
+            403 if not may else 200 if legal else 409,
+            after(action, status) if may and legal else status,
+        )
+        row.refresh_from_db()
+        assert (role, action, status, answer.status_code, row.status) == (role, action, status, *expected)
+        assert row.votes.count() == (may and legal and action in ("approve", "vote"))
+
+
+def after(action: str, status: S) -> str:
+    return {"approve": S.APPROVED, "vote": status, "reduce": status, "reject": S.REJECTED}[action]
+
+
+def reduced_without_the_gate(*, proposal_id: Any, version: int, digest: str, now: Any, **_: Any) -> None:
+    from django.db import transaction
+
+    with transaction.atomic():
+        services.pending_as_shown(proposal_id, version, digest, now, done="changed")
+
+
+# --- the switch ------------------------------------------------------------------------------------------
+CONTROL_ACTIONS = ("halt", *TradingState)
+
+
+@pytest.mark.parametrize("role", WHO)
+@pytest.mark.parametrize("action", CONTROL_ACTIONS)
+def test_control_cells(role: str, action: str) -> None:
+    client = sign_in(role)
+    for state in TradingState:
+        TradingControl.objects.filter(pk=ENVIRONMENT).update(status=state, version=1)
+        if action == "halt":
+            answer = client.post(reverse("halt"), **HTMX)
+            may, target, legal = allowed(role, Deed.HALT), TradingState.HALTED, True
+        else:
+            path = reverse("admin:risk_tradingcontrol_change", args=[ENVIRONMENT])
+            answer = client.post(path, {"status": action, "reason": "matrix", "version": 1})
+            may, target = allowed(role, Deed.SWITCH), TradingState(action)
+            # Halting twice is halted; any other state is entered only from another one.
+            legal = target in TradingControl.TRANSITIONS[state] or target is TradingState.HALTED
+
+        expected = target if may and legal else state
+        assert (role, action, state, risk.trading_state()) == (role, action, state, expected)
+        assert (answer.status_code == 403) == (not may)
+
+
+# --- limits ----------------------------------------------------------------------------------------------
+def limits_form(**changes: str) -> dict[str, str]:
+    row = risk.limits_history()[0]
+    values = {name: getattr(row, name) for name in LIMIT_NAMES}
+    texts = {name: plain(v) if hasattr(v, "quantize") else str(v) for name, v in values.items()}
+    return texts | {"allowed_symbols": ", ".join(row.allowed_symbols), "reason": "matrix"} | changes
+
+
+@pytest.mark.parametrize("role", WHO)
+@pytest.mark.parametrize("direction", ["tighter", "looser"])
+@pytest.mark.parametrize("state", TradingState)
+def test_limits_cells(role: str, direction: str, state: TradingState) -> None:
+    TradingControl.objects.filter(pk=ENVIRONMENT).update(status=state)
+    client = sign_in(role)
+
+    answer = client.post(
+        reverse("admin:risk_risklimits_add"),
+        limits_form(open_positions_max="4" if direction == "tighter" else "6"),
+    )
+
+    may = allowed(role, Deed.SET_LIMITS)
+    assert (answer.status_code == 403) == (not may)
+    assert RiskLimits.objects.filter(environment=ENVIRONMENT).count() == 1 + (may and direction == "tighter")
+    assert LimitsRequest.objects.count() == (may and direction == "looser")
+
+
+@pytest.mark.parametrize("role", WHO)
+@pytest.mark.parametrize("answer", ["confirm", "decline"])
+@pytest.mark.parametrize("own", [False, True], ids=["another's", "own"])
+def test_limits_request_cells(role: str, answer: str, own: bool) -> None:
+    client = sign_in(role)
+    waiting, confirmed, declined = LimitsRequestStatus
+    for status in LimitsRequestStatus:
+        row = request_by(role if own else "rita", status)
+        before = RiskLimits.objects.count()
+
+        client.post(reverse("admin:risk_limitsrequest_change", args=[row.pk]), {"answer": answer})
+
+        row.refresh_from_db()
+        acts = allowed(role, Deed.CONFIRM_LIMITS) and status == waiting and not (own and answer == "confirm")
+        wanted = (confirmed if answer == "confirm" else declined) if acts else status
+        in_force = RiskLimits.objects.count() - before
+        assert (role, answer, status, row.status, in_force) == (
+            role, answer, status, wanted, int(acts and answer == "confirm"),
+        )  # fmt: skip
+
+
+def request_by(actor: str, status: LimitsRequestStatus) -> LimitsRequest:
+    row = risk.limits_history()[0]
+    values = {name: getattr(row, name) for name in LIMIT_NAMES}
+    values["open_positions_max"] += 1
+    found = risk_services.request_limits(values=values, actor=actor, reason="matrix", now=clock.now())
+    LimitsRequest.objects.filter(pk=found.pk).update(status=status)
+    return found
