@@ -1,5 +1,6 @@
 """The admin pages of risk through Django's client."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ from django.test import Client
 from django.urls import reverse
 
 from risk import selectors
-from risk.models import RiskLimits, TradingControl
+from risk.models import LimitsRequest, RiskLimits, TradingControl
 from tests.risk.passing import LIMITS
 from tradingbot.core import audit
+from tradingbot.core.models import Alert
 
 pytestmark = pytest.mark.django_db
 ADD = reverse("admin:risk_risklimits_add")
@@ -183,3 +185,112 @@ def test_assessments_are_only_read() -> None:
 
     assert root.get(reverse("admin:risk_assessment_changelist")).status_code == 200
     assert root.get(reverse("admin:risk_assessment_add")).status_code == 403
+
+
+# --- looser limits ---------------------------------------------------------------------------------------
+REQUESTS = reverse("admin:risk_limitsrequest_changelist")
+
+
+def ask(client: Client, **changes: str) -> LimitsRequest:
+    """Save looser limits, which becomes a request."""
+    answer = client.post(ADD, limits_data(**({"open_positions_max": "6"} | changes)))
+    row = LimitsRequest.objects.latest("pk")
+    assert answer.url == reverse("admin:risk_limitsrequest_change", args=[row.pk])
+    return row
+
+
+def reply(client: Client, row: LimitsRequest, word: str) -> Any:
+    address = reverse("admin:risk_limitsrequest_change", args=[row.pk])
+    return client.post(address, {"answer": word}, follow=True)
+
+
+def test_looser_limits_wait_and_say_which_are_looser(rita: Client, limits: RiskLimits) -> None:
+    row = ask(rita, spread_max_bps="20")
+
+    assert selectors.current_limits().version == 7
+    html = rita.get(reverse("admin:risk_limitsrequest_change", args=[row.pk])).content.decode()
+    assert "open_positions_max: 5 → 6 (looser)" in html
+    assert "spread_max_bps: 25 → 20 (tighter or equal)" in html
+    assert "Not in force yet: open_positions_max would be looser" in html
+    assert "asks for looser limits" in Alert.objects.get(kind="limits_request").title
+
+
+def test_second_risk_manager_brings_them_into_force(rita: Client, limits: RiskLimits) -> None:
+    row = ask(rita)
+
+    reply(sign_in("sam", "risk_manager"), row, "confirm")
+
+    current = selectors.limits_history()[0]
+    assert (current.version, current.created_by, current.open_positions_max) == (8, "rita", 6)
+    payload = audit.history(f"limits:{limits.environment}")[-1]["payload"]
+    assert (payload["loosened"], payload["confirmed_by"]) == (["open_positions_max"], "sam")
+    assert Alert.objects.get(kind="limits_request").resolved_at is not None
+
+
+def test_who_asked_cannot_confirm_and_may_withdraw(rita: Client, limits: RiskLimits) -> None:
+    row = ask(rita)
+
+    assert "another risk manager has to confirm" in reply(rita, row, "confirm").content.decode()
+    assert selectors.current_limits().version == 7
+    reply(rita, row, "decline")
+    row.refresh_from_db()
+    assert (row.status, row.answered_by) == ("declined", "rita")
+
+
+@pytest.mark.parametrize("roles", [(), ("viewer",), ("operator",)])
+def test_without_the_role_nobody_confirms(rita: Client, limits: RiskLimits, roles: tuple[str, ...]) -> None:
+    row = ask(rita)
+
+    assert reply(sign_in("olga", *roles), row, "confirm").status_code == 403
+    assert selectors.current_limits().version == 7
+
+
+def test_request_against_limits_no_longer_in_force_is_refused(rita: Client, limits: RiskLimits) -> None:
+    row = ask(rita)
+    rita.post(ADD, limits_data(open_positions_max="1"))
+
+    page = reply(sign_in("sam", "risk_manager"), row, "confirm")
+
+    assert "The limits changed since" in page.content.decode()
+    assert selectors.limits_history()[0].open_positions_max == 1
+
+
+def test_answered_request_is_not_answered_again(rita: Client, limits: RiskLimits) -> None:
+    row = ask(rita)
+    sam = sign_in("sam", "risk_manager")
+    reply(sam, row, "decline")
+
+    assert reply(sam, row, "confirm").status_code == 403
+    assert selectors.current_limits().version == 7
+
+
+def test_ceiling_of_the_settings_is_passed_by_nobody(rita: Client, limits: RiskLimits) -> None:
+    page = rita.post(ADD, limits_data(order_notional_max_quote="10000.01"))
+
+    assert "ceiling" in str(page.context["adminform"].form.errors["order_notional_max_quote"])
+    assert not LimitsRequest.objects.exists()
+
+
+def test_ceiling_lowered_meanwhile_stops_the_confirmation(
+    rita: Client, limits: RiskLimits, settings: Any
+) -> None:
+    row = ask(rita, order_notional_max_quote="9000")
+    settings.RISK_CEILINGS = settings.RISK_CEILINGS | {"order_notional_max_quote": Decimal(500)}
+
+    page = reply(sign_in("sam", "risk_manager"), row, "confirm")
+
+    assert "may not pass the ceiling of the settings, 500" in page.content.decode()
+    assert selectors.current_limits().version == 7
+
+
+def test_looser_limits_without_a_reason_are_not_even_asked_for(rita: Client, limits: RiskLimits) -> None:
+    page = rita.post(ADD, limits_data(open_positions_max="6", reason=""))
+
+    assert "required" in str(page.context["adminform"].form.errors["reason"])
+    assert not LimitsRequest.objects.exists()
+
+
+def test_list_of_requests_opens_for_whoever_may_look(rita: Client, limits: RiskLimits) -> None:
+    ask(rita)
+
+    assert sign_in("vera", "viewer").get(REQUESTS).status_code == 200

@@ -99,6 +99,7 @@ class RunningStack:
         web, simulator, model = free_ports(3)
         self._ports = {"PORT": str(web), "SIMULATOR_PORT": str(simulator), "MODEL_PORT": str(model)}
         self.url, self.simulator_url = f"http://127.0.0.1:{web}", f"http://127.0.0.1:{simulator}"
+        self.model_url = f"http://127.0.0.1:{model}"
         self.user = self.password = ""
         self.output: list[str] = []
         self._http = requests.Session()
@@ -248,10 +249,20 @@ class RunningStack:
 
     def post(self, path: str, **fields: str) -> requests.Response:
         """A command as the signed-in operator's plain form."""
+        self._sign_in()
+        return self._send(path, **fields)
+
+    def get(self, path: str) -> requests.Response:
+        """A page as the signed-in operator sees it."""
+        self._sign_in()
+        answer = self._http.get(f"{self.url}{path}", timeout=10)
+        assert answer.ok, f"{path}: HTTP {answer.status_code}"
+        return answer
+
+    def _sign_in(self) -> None:
         if "sessionid" not in self._http.cookies:
             self._http.get(f"{self.url}/login/", timeout=10)
             self._send("/login/", username=self.user, password=self.password)
-        return self._send(path, **fields)
 
     def _send(self, path: str, **fields: str) -> requests.Response:
         token = self._http.cookies["csrftoken"]
