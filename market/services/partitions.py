@@ -22,9 +22,11 @@ WHERE inhparent = %s::regclass ORDER BY child.relname
 def ensure_parts(days: Iterable[date]) -> None:
     """Make the part of each of `days` in this environment that does not exist yet."""
     parent = _parent()
-    for day in sorted(set(days)):
-        start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        # One maker at a time: IF NOT EXISTS alone does not keep two from making the same table.
+        cursor.execute(f"LOCK TABLE ONLY {parent} IN SHARE UPDATE EXCLUSIVE MODE")
+        for day in sorted(set(days)):
+            start = datetime(day.year, day.month, day.day, tzinfo=UTC)
             cursor.execute(
                 f"CREATE TABLE IF NOT EXISTS {_name(day)} PARTITION OF {parent} FOR VALUES FROM (%s) TO (%s)",
                 [start.isoformat(), (start + DAY).isoformat()],

@@ -10,10 +10,11 @@ import talib
 from django.test import Client
 from numpy import array, isnan
 
-from market.contracts import ChartMark, Interval
+from market import rules, services
+from market.contracts import ChartMark, Interval, TradeHole
 from market.rules import charts
 from market.selectors import charts as drawn
-from tests.market.builders import MINUTE, walk
+from tests.market.builders import MINUTE, trade_row, walk
 from tests.market.filled import SYMBOL, fill_the_store
 from tests.web import seeding
 from tradingbot.core import clock
@@ -117,6 +118,23 @@ def test_the_feed_page_says_how_the_streams_do(page_client: Client) -> None:
         "2 of 2", "100.0 %", "half-open: no frame for 12 s", "could not connect (TimeoutError)",
         "the exchange has no such candles", "3 candles",
     ):  # fmt: skip
+        assert expected in text
+
+
+def test_the_feed_page_shows_each_shard_and_the_missing_trades(page_client: Client, settings: Any) -> None:
+    settings.SYMBOLS, settings.SYMBOLS_PER_SHARD = ("BTCUSDT", "ETHUSDT", "SOLUSDT"), 2
+    trade = rules.parse_trade_row(trade_row(900_001), symbol=SYMBOL)
+    missing = [TradeHole(SYMBOL, 880_000, 900_000)]
+    services.record_trades(trades=[trade], missing=missing, now=clock.now())
+
+    text = page_client.get("/feed/").content.decode()
+
+    for expected in (
+        "stream-market-2",
+        "2 symbols, BTCUSDT to ETHUSDT",
+        "longer than a backfill goes back",
+        "880000",
+    ):
         assert expected in text
 
 
