@@ -30,6 +30,7 @@ KLINE_SILENCE_SECONDS = 10.0
 INSTRUMENTS_SECONDS = 60.0
 DATA_SILENCE_SECONDS = 30.0
 KEEP_ALIVE_SECONDS = 1.0
+OF_A_SYMBOL = (AggTrade, BookTicker, Kline)
 
 
 class MarketStream(StreamLoop):
@@ -129,16 +130,15 @@ class MarketStream(StreamLoop):
         for frame in frames:
             try:
                 message = parse(frame)
-                kind = type(message)
-                if kind is AggTrade or kind is BookTicker or kind is Kline:
+                if isinstance(message, OF_A_SYMBOL):
                     if message.symbol not in asked:
                         raise MalformedFrame("a symbol that was not asked for")
                     self._data_at = received
-                if kind is AggTrade:
+                if isinstance(message, AggTrade):
                     take_trade(message, now)
-                elif kind is BookTicker:
+                elif isinstance(message, BookTicker):
                     take_ticker(message, now)
-                elif kind is Kline:
+                elif isinstance(message, Kline):
                     self._kline_at[message.symbol] = received
                     if message.candle is not None:
                         self._candles.take(message.candle)
