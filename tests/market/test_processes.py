@@ -21,6 +21,8 @@ from tradingbot.core import clock
 from tradingbot.core.environments import Environment, endpoints
 from tradingbot.core.models import Lease
 
+# Workers take their time to start on a busy machine, and each step has a deadline of its own.
+pytestmark = pytest.mark.timeout(300)
 SYMBOL = "BTCUSDT"
 OTHER = "ETHUSDT"
 
