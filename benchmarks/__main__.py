@@ -7,12 +7,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import approval_speed, machine, memory, page_speed, proposal_speed, simulator_speed, start
+from benchmarks import (
+    approval_speed,
+    execution_books,
+    execution_orders,
+    machine,
+    memory,
+    page_speed,
+    proposal_speed,
+    simulator_speed,
+    start,
+)
 from benchmarks.figures import CouldNotMeasure, Figure, print_table
 from tradingbot.launcher.errors import LauncherError
 
 RECORDING = machine.ROOT.parent / "shared" / "data" / "BTCUSDT-1m-2023-03-01_21.csv.gz"
-NAMES = ("proposal", "approval", "page", "simulator", "start")
+NAMES = ("proposal", "approval", "page", "orders", "books", "simulator", "start")
 
 
 def main(arguments: list[str]) -> int:
@@ -28,6 +38,8 @@ def main(arguments: list[str]) -> int:
         "proposal": proposal_speed.measure,
         "approval": approval_speed.measure,
         "page": page_speed.measure,
+        "orders": execution_orders.measure,
+        "books": execution_books.measure,
         "simulator": lambda: simulator_speed.measure(options.replay),
         "start": lambda: start.measure(no_cache=options.no_cache),
         "memory": lambda: memory.measure(minutes=options.minutes, replay=options.replay) or [],

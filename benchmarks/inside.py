@@ -228,6 +228,7 @@ def fate(*, proposal_id: str, wait_seconds: float) -> dict[str, Any]:
         "status": order.status,
         "why": order.reason,
         "client_order_id": order.client_order_id,
+        "judged": _us(order.intent.proposal.validated_at),
         "decided": _us(order.intent.proposal.decided_at),
         "claimed": _us(order.intent.created_at),
         "sent": _us(order.sent_at),

@@ -209,6 +209,9 @@ def told(**changes: Any) -> dict[str, Any]:
     """An order as GET /sim/orders tells it."""
     return {
         "symbol": "BTCUSDT",
+        "orderId": 1,
+        "price": "0",
+        "stopPrice": "0",
         "clientOrderId": "tb-unheard-of",
         "side": "BUY",
         "type": "MARKET",
@@ -222,7 +225,9 @@ def ledger(orders: list[dict[str, Any]], usdt: str) -> Any:
     """What the judge asks of a product."""
     balances = {"USDT": {"free": usdt, "locked": "0"}}
     answers = {
-        "/sim/orders": {"orders": orders, "trades": []},
+        "/sim/orders": {"orders": orders, "trades": [], "lists": []},
+        "/sim/market": {"symbols": {"BTCUSDT": {"last_price": "60000.00000000"}}},
+        "/api/v3/exchangeInfo": {"symbols": [{"symbol": "BTCUSDT", "baseAsset": "BTC"}]},
         "/sim/ledger": {"accounts": [{"balances": balances}]},
     }
     return SimpleNamespace(exchange=lambda path: answers[path])

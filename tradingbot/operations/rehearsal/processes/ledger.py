@@ -14,6 +14,8 @@ from django.db import connection
 from tradingbot.operations.rehearsal.auditor import Auditor
 from tradingbot.operations.rehearsal.processes.product import Product
 
+UNITS_EXPONENT = 8  # the engine counts prices in 10⁻⁸
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -40,10 +42,13 @@ class _Records:
         self._orders = [
             SimpleNamespace(
                 symbol=row["symbol"],
+                order_id=row["orderId"],
                 client_order_id=row["clientOrderId"],
                 side=row["side"],
                 type=row["type"],
                 status=row["status"],
+                price=Decimal(row["price"]),
+                stop_price=Decimal(row["stopPrice"]),
                 quantity=Decimal(row["origQty"]),
                 executed=Decimal(row["executedQty"]),
             )
@@ -53,6 +58,8 @@ class _Records:
             SimpleNamespace(
                 symbol=row["symbol"],
                 trade_id=row["id"],
+                order_id=row["orderId"],
+                side="BUY" if row["isBuyer"] else "SELL",
                 price=Decimal(row["price"]),
                 quantity=Decimal(row["qty"]),
                 commission=Decimal(row["commission"]),
@@ -61,6 +68,11 @@ class _Records:
             for row in told["trades"]
         ]
 
+        self.lists = {
+            row["orderListId"]: SimpleNamespace(client_order_id=row["listClientOrderId"])
+            for row in told["lists"]
+        }
+
     def all_orders(self) -> list[Any]:
         return self._orders
 
@@ -68,11 +80,25 @@ class _Records:
         return self._trades
 
 
+def _market(product: Product) -> dict[str, dict[str, Any]]:
+    """Instruments and tapes by symbol, with the base asset and the last price in the engine's units."""
+    symbols = product.exchange("/sim/market")["symbols"]
+    bases = {row["symbol"]: row["baseAsset"] for row in product.exchange("/api/v3/exchangeInfo")["symbols"]}
+    return {
+        "instruments": {symbol: SimpleNamespace(base_asset=bases[symbol]) for symbol in symbols},
+        "tapes": {
+            symbol: SimpleNamespace(last_price=int(Decimal(row["last_price"]).scaleb(UNITS_EXPONENT)))
+            for symbol, row in symbols.items()
+        },
+    }
+
+
 def judge(product: Product, opening: dict[str, Decimal]) -> Verdict:
     """Lay the exchange's ledger beside the bot's tables; `opening` is what the account was opened with."""
     told = product.exchange("/sim/orders")
     records = _Records(told)
-    exchange: Any = SimpleNamespace(venue=SimpleNamespace(exchange=SimpleNamespace(records=records)))
+    engine = SimpleNamespace(records=records, **_market(product))
+    exchange: Any = SimpleNamespace(venue=SimpleNamespace(exchange=engine))
     auditor = Auditor(exchange)
     reviewed = {row[0] for row in _rows(_REVIEWS)}
     complaints = [

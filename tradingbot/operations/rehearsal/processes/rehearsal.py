@@ -32,6 +32,9 @@ ACTOR = "rehearsal"
 FLOWING_SECONDS_MAX = 90
 ORDER_SECONDS_MAX = 6  # how long a blow waits for the order that it is meant for
 KILLABLE_SECONDS_MAX = 90
+# What is killed too fast only refuses: after so many kills an order must have gone out, or is waited for.
+KILLS_PER_BREATH = 5
+BREATH_SECONDS_MAX = 20
 CALM_SECONDS_MAX = 120
 REST_SECONDS_MAX = 180
 STRATEGY_SECONDS_BETWEEN = 1
@@ -52,6 +55,7 @@ WIDE = {
     "reward_to_risk_min": Decimal(0),
     "risk_per_trade_max_pct": Decimal(100),
 }
+KILLS_TOLD = 20
 UNDER_WAY = "('intent', 'submitted_to_exchange', 'execution_unknown')"
 
 
@@ -85,6 +89,7 @@ class Rehearsal:
         self._plan = draw(seed, kills)
         self._person = Person(product, seed)
         self._opening: dict[str, Decimal] = {}
+        self._sent = 0
         self.report = Report()
 
     def run(self) -> Report:
@@ -144,7 +149,7 @@ class Rehearsal:
     def _strike_all(self) -> None:
         began = time.monotonic()
         waiting = list(self._plan)
-        told = 0
+        told = breath = 0
         while waiting:
             self.report.blows_seconds = time.monotonic() - began
             if self.report.blows_seconds > self._seconds_max:
@@ -154,15 +159,25 @@ class Rehearsal:
             waiting.remove(blow)
             time.sleep(blow.pause_seconds)
             self._strike(blow)
-            if (kills := self.report.kills.total()) >= told + 20:
+            kills = self.report.kills.total()
+            if kills >= breath + KILLS_PER_BREATH:
+                breath = kills
+                self._let_an_order_out()
+            if kills >= told + KILLS_TOLD:
                 told = kills
-                self._say(f"{kills} kills after {time.monotonic() - began:.0f} s, {self._orders()}")
+                self._say(f"{kills} kills after {time.monotonic() - began:.0f} s, {self._sent} orders sent")
 
-    def _orders(self) -> str:
+    def _let_an_order_out(self) -> None:
+        """Wait for a moment, if need be, until more orders were sent than at the last breath."""
+        before = self._sent
+        with suppress(NotInTime):
+            wait_for(lambda: self._count_sent() > before, "an order", BREATH_SECONDS_MAX)
+
+    def _count_sent(self) -> int:
+        """Orders that were sent so far; the last known number while the database is away."""
         with suppress(psycopg.Error):
-            sent = self._value("SELECT count(*) FROM execution_order WHERE sent_at IS NOT NULL")
-            return f"{sent} orders sent"
-        return "the database is away"
+            self._sent = self._value("SELECT count(*) FROM execution_order WHERE sent_at IS NOT NULL")
+        return self._sent
 
     def _next_possible(self, waiting: list[Blow]) -> Blow:
         """The first blow whose victim is at work and would be started again."""
