@@ -6,7 +6,8 @@ Errors:
     ├── ExchangeRejected   a definite refusal with Binance's code; nothing was placed
     ├── OutcomeUnknown     anything else: never answered by sending again (invariant 1)
     ├── QueryFailed        a query brought no answer; it changes nothing (invariant 7)
-    └── AnswerRefused      a person's answer does not fit what is known; nothing was changed
+    ├── AnswerRefused      a person's answer does not fit what is known; nothing was changed
+    └── Unprotectable      a position cannot be protected on the exchange as it is; the text says why
 """
 
 from collections.abc import Sequence
@@ -49,6 +50,46 @@ class AnswerRefused(ExecutionError):
         self.code, self.detail = code, detail
 
 
+class Unprotectable(ExecutionError):
+    """A position, or an entry, whose protection the exchange would not take."""
+
+
+class IntentKind(StrEnum):
+    """What an intent is for. All but `proposal` act on what an approved proposal opened."""
+
+    PROPOSAL = "proposal"
+    PROTECTION = "protection"
+    CLOSE = "close"
+
+
+class Role(StrEnum):
+    """An order's part in its intent: the order itself (of a list, the working leg), or a leg that protects."""
+
+    ORDER = "order"
+    STOP = "stop"
+    TARGET = "target"
+    CLOSE = "close"
+
+
+PROTECTIVE_ROLES = (Role.STOP, Role.TARGET)
+
+
+class ListKind(StrEnum):
+    """The order lists that we send (binance.md §2.5); OPO and OPOCO sell exactly what was bought."""
+
+    NONE = ""
+    OCO = "OCO"
+    OTO = "OTO"
+    OTOCO = "OTOCO"
+    OPO = "OPO"
+    OPOCO = "OPOCO"
+
+    @property
+    def pays_onward(self) -> bool:
+        """Whether the pending legs take their quantity from what the working leg bought, net of fees."""
+        return self in {ListKind.OPO, ListKind.OPOCO}
+
+
 class OrderStatus(StrEnum):
     """What we know of our request."""
 
@@ -79,6 +120,30 @@ CONCLUDED_WITHOUT = frozenset({O.ABORTED, O.REJECTED, O.NOT_PLACED})
 # What a person may answer for.
 REVIEWABLE = frozenset({O.UNKNOWN, O.MANUAL_REVIEW})
 UNRESOLVED = frozenset({O.INTENT, O.SUBMITTED, O.UNKNOWN, O.MANUAL_REVIEW})
+
+
+class CancelStatus(StrEnum):
+    """What we know of a request to cancel. It never decides about an order: the order's own record does."""
+
+    INTENT = "intent"
+    ABORTED = "aborted"
+    SENT = "sent"
+    DONE = "done"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+C = CancelStatus
+CANCEL_TRANSITIONS: dict[str, frozenset[str]] = {
+    C.INTENT: frozenset({C.ABORTED, C.SENT}),
+    C.ABORTED: frozenset(),
+    C.SENT: frozenset({C.DONE, C.REFUSED, C.UNKNOWN}),
+    C.DONE: frozenset(),
+    # Refused: not open there (filled, cancelled before) or not executed; another request may follow.
+    C.REFUSED: frozenset(),
+    C.UNKNOWN: frozenset({C.DONE, C.REFUSED}),
+}
+CANCEL_UNRESOLVED = frozenset({C.INTENT, C.SENT, C.UNKNOWN})
 
 
 class ExchangeStatus(StrEnum):
@@ -206,6 +271,30 @@ class OrderReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedLeg:
+    """One order that a request will place; `price` is the limit, `trigger_price` that of a stop."""
+
+    role: Role
+    client_order_id: str
+    side: str
+    order_type: str
+    quantity: Decimal
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request to place orders, wholly determined: where it goes, what it says, what it comes to."""
+
+    endpoint: str
+    list_kind: ListKind
+    list_client_order_id: str
+    parameters: dict[str, str]
+    legs: tuple[PlannedLeg, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Balance:
     """Free and locked amounts of one asset on the exchange."""
 
@@ -228,13 +317,17 @@ class OrderRequest:
     parameters: dict[str, str]
     timestamp_ms: int
     recv_window_ms: int
+    endpoint: str = "order"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A parsed success with the hashes of its canonical request and of its response (invariant 11)."""
+    """A parsed success with the hashes of its canonical request and of its response (invariant 11).
 
-    report: OrderReport
+    One report for each order: of an order list, for each leg.
+    """
+
+    reports: tuple[OrderReport, ...]
     request_sha256: str
     response_sha256: str
 
@@ -245,8 +338,20 @@ class ExchangeGateway(Protocol):
     def place_order(self, request: OrderRequest) -> Answer:
         """Send once. Raises NotSent, ExchangeRejected or OutcomeUnknown."""
 
+    def cancel(self, request: OrderRequest) -> Sequence[OrderReport]:
+        """Cancel an order or a list, once: a report of each order that it ended.
+
+        Raises NotSent, ExchangeRejected (-2011: not open there) or OutcomeUnknown.
+        """
+
     def find_order(self, *, symbol: str, client_order_id: str) -> OrderReport | None:
         """The order with our id, or None for -2013."""
+
+    def find_list(self, *, list_client_order_id: str) -> Sequence[OrderReport] | None:
+        """The legs of our order list, as far as the list tells of them, or None for -2013."""
+
+    def open_lists(self) -> Sequence[OrderReport]:
+        """The legs of all open order lists, as far as the lists tell of them."""
 
     def open_orders(self, *, symbol: str) -> Sequence[OrderReport]:
         """Open orders of a symbol."""

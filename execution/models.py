@@ -11,13 +11,19 @@ from django.db import models
 from django.db.models import Q
 
 from execution.contracts import (
+    CANCEL_TRANSITIONS,
+    CANCEL_UNRESOLVED,
     TRANSITIONS,
+    CancelStatus,
     DivergenceKind,
     ExchangeStatus,
+    IntentKind,
     LifecycleKind,
+    ListKind,
     OrderStatus,
     Outcome,
     RequestKind,
+    Role,
     Source,
 )
 from tradingbot.core.fields import AmountField, EnvironmentField
@@ -51,12 +57,26 @@ def current_ledger() -> int:
 
 
 class ExecutionIntent(models.Model):
-    """An approved proposal ready to order; immutable (a trigger refuses changes). One per proposal, ever."""
+    """One request to the exchange, ready to be sent; immutable (a trigger refuses changes).
+
+    One of kind `proposal` per proposal, ever. Those that protect or close what a proposal opened name it,
+    too: its approval is what they act on. `parameters` and `request_digest` fix the request to the letter.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     environment = EnvironmentField()
-    proposal = models.OneToOneField("proposals.Proposal", on_delete=models.PROTECT)
+    kind = models.CharField(
+        max_length=12, choices=[(k.value, k.value) for k in IntentKind], default=IntentKind.PROPOSAL
+    )
+    proposal = models.ForeignKey("proposals.Proposal", on_delete=models.PROTECT, related_name="intents")
     client_order_id = models.CharField(max_length=36)
+    list_kind = models.CharField(
+        max_length=5, blank=True, default="", choices=[(k.value, k.value) for k in ListKind]
+    )
+    list_client_order_id = models.CharField(max_length=36, blank=True, default="")
+    endpoint = models.CharField(max_length=24, default="order")
+    parameters = models.JSONField(default=dict)
+    request_digest = models.CharField(max_length=64, blank=True, default="")
     symbol = models.CharField(max_length=32)
     side = models.CharField(max_length=4)
     order_type = models.CharField(max_length=24)
@@ -81,11 +101,29 @@ class ExecutionIntent(models.Model):
                 condition=Q(client_order_id__regex=CLIENT_ORDER_ID),
                 name="execution_intent_client_order_id_form",
             ),
+            models.UniqueConstraint(
+                fields=["proposal"],
+                condition=Q(kind="proposal"),
+                name="execution_intent_one_per_proposal",
+            ),
+            models.UniqueConstraint(
+                fields=["environment", "list_client_order_id"],
+                condition=~Q(list_client_order_id=""),
+                name="execution_intent_list_id_unique",
+            ),
+            models.CheckConstraint(
+                condition=Q(list_client_order_id="") | Q(list_client_order_id__regex=CLIENT_ORDER_ID),
+                name="execution_intent_list_id_form",
+            ),
         ]
+        indexes = [models.Index(fields=["environment", "symbol", "kind", "created_at"])]
 
 
 class Order(models.Model):
-    """One order of an intent with what we know of it. `role` leaves room for the legs of an order list."""
+    """One order of an intent with what we know of it; `role` tells the legs of an order list apart.
+
+    `live_at` is the exchange's time from which a leg was on its book, not only pending.
+    """
 
     TRANSITIONS: ClassVar = TRANSITIONS
     TOPIC: ClassVar = "order"
@@ -94,13 +132,14 @@ class Order(models.Model):
     environment = EnvironmentField()
     intent = models.ForeignKey(ExecutionIntent, on_delete=models.PROTECT, related_name="orders")
     ledger = models.IntegerField(default=current_ledger)
-    role = models.CharField(max_length=8, default="order")
+    role = models.CharField(max_length=8, default=Role.ORDER, choices=[(r.value, r.value) for r in Role])
     symbol = models.CharField(max_length=32)
     side = models.CharField(max_length=4)
     client_order_id = models.CharField(max_length=36)
     exchange_order_id = models.BigIntegerField(null=True)
     quantity = AmountField()
     price = AmountField(null=True)
+    trigger_price = AmountField(null=True)
     status = models.CharField(
         max_length=24, choices=[(s.value, s.value) for s in OrderStatus], default=OrderStatus.INTENT
     )
@@ -118,6 +157,7 @@ class Order(models.Model):
     acknowledged_at = models.DateTimeField(null=True)
     unknown_since = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
+    live_at = models.DateTimeField(null=True)
     next_probe_at = models.DateTimeField(null=True)
     watch_until = models.DateTimeField(null=True, help_text="A person chose to keep asking until then")
     request_sha256 = models.CharField(max_length=64, blank=True)
@@ -150,6 +190,44 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"{self.side} {self.symbol} {self.client_order_id} ({self.status})"
+
+
+class OrderCancel(models.Model):
+    """A request to cancel an intent's orders, sent once; at most one without an end per intent."""
+
+    TRANSITIONS: ClassVar = CANCEL_TRANSITIONS
+    TOPIC: ClassVar = "cancel"
+
+    environment = EnvironmentField()
+    intent = models.ForeignKey(ExecutionIntent, on_delete=models.PROTECT, related_name="cancels")
+    client_order_id = models.CharField(max_length=36, help_text="The id of the cancel request itself")
+    status = models.CharField(
+        max_length=8, choices=[(s.value, s.value) for s in CancelStatus], default=CancelStatus.INTENT
+    )
+    version = models.IntegerField(default=1)
+    reason = models.TextField(blank=True)
+    why = models.CharField(max_length=64)
+    actor = models.CharField(max_length=64)
+    timestamp_ms = models.BigIntegerField()
+    recv_window_ms = models.IntegerField()
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "client_order_id"], name="execution_cancel_client_order_id_unique"
+            ),
+            models.UniqueConstraint(
+                fields=["intent"],
+                condition=Q(status__in=sorted(CANCEL_UNRESOLVED)),
+                name="execution_cancel_one_under_way",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"cancel {self.client_order_id} ({self.status})"
 
 
 class OrderLifecycleEvent(models.Model):
@@ -317,6 +395,11 @@ class Position(models.Model):
     stop_price = AmountField(null=True)
     target_price = AmountField(null=True)
     opened_at = models.DateTimeField(null=True)
+    protected_since = models.DateTimeField(null=True)
+    unprotected_since = models.DateTimeField(null=True)
+    seconds_unprotected = models.DecimalField(
+        max_digits=14, decimal_places=3, default=0, help_text="Ended gaps since the position was opened"
+    )
     updated_at = models.DateTimeField()
 
     class Meta:
@@ -327,6 +410,26 @@ class Position(models.Model):
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.base_asset}"
+
+
+class ProtectionGap(models.Model):
+    """A time in which something was held without a stop on the exchange, from its first moment to its end."""
+
+    environment = EnvironmentField()
+    symbol = models.CharField(max_length=32)
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    quantity = AmountField(help_text="Without protection when the gap began")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "symbol"],
+                condition=Q(ended_at=None),
+                name="execution_protection_gap_one_open",
+            )
+        ]
+        indexes = [models.Index(fields=["environment", "-started_at"])]
 
 
 class AccountBalance(models.Model):

@@ -41,6 +41,8 @@ def execute_approved(**_: Any) -> None:
     """Claim and send every approved proposal; never retried by Celery."""
     services.abort_stale_intents(now=now())
     for proposal_id in proposals.approved_unclaimed(BATCH, now()):
+        if not services.prepare_exit(proposal_id=proposal_id, exchange=services.gateway(), now=now()):
+            continue
         try:
             order = services.claim_proposal(
                 proposal_id=proposal_id,
@@ -53,6 +55,12 @@ def execute_approved(**_: Any) -> None:
             continue
         services.try_first(order_id=order.pk, exchange=services.gateway(), now=now())
         services.send_order(order_id=order.pk, now=now())
+
+
+@shared_task
+def guard_positions(**_: Any) -> None:
+    """See that everything held is protected on the exchange."""
+    services.guard_positions(exchange=services.gateway(), now=now())
 
 
 @shared_task

@@ -62,6 +62,9 @@ GATE_PORTFOLIO = "execution.selectors.portfolio"
 CHART_MARKS = "execution.selectors.chart_marks"
 # The function () -> execution.contracts.ExchangeGateway; a rehearsal puts its in-process exchange here.
 EXCHANGE_GATEWAY = "execution.adapters.binance.gateway"
+# Entries take their stop and target to the exchange as an order list, and what is held is kept protected there.
+PROTECT_ON_EXCHANGE = env.boolean("PROTECT_ON_EXCHANGE", True)
+UNPROTECTED_MAX_SECONDS = 30  # something held without a stop on the exchange for longer is a critical alert
 
 # --- Django ---------------------------------------------------------------------------------------------
 SECRET_KEY = env.secret("SECRET_KEY")

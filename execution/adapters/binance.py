@@ -26,6 +26,7 @@ from execution.contracts import (
     QueryFailed,
     Source,
 )
+from execution.rules import lists
 from tradingbot import env
 from tradingbot.core.audit import canonical_json, sha256_hex
 from tradingbot.core.clock import now, to_milliseconds
@@ -68,14 +69,25 @@ class BinanceGateway:
 
     def place_order(self, request: OrderRequest) -> Answer:
         """Send once with the committed timestamp. Raises NotSent, ExchangeRejected or OutcomeUnknown."""
+        payload = self._send_once("post", request)
+        return Answer(
+            reports=self._understood(lists.reports_of_placing, payload),
+            request_sha256=request_sha256(request),
+            response_sha256=sha256_hex(canonical_json(payload)),
+        )
+
+    def cancel(self, request: OrderRequest) -> Sequence[OrderReport]:
+        """Cancel once. Raises NotSent, ExchangeRejected (-2011: it is not open) or OutcomeUnknown."""
+        return self._understood(lists.reports_of_cancel, self._send_once("delete", request))
+
+    def _send_once(self, method: str, request: OrderRequest) -> Any:
         self._client.fixed_timestamp_ms = request.timestamp_ms
         self._client.REQUEST_RECVWINDOW = request.recv_window_ms
         try:
-            payload = self._client.create_order(**request.parameters)
-            report = rules.report_of_rest(payload, Source.REST)
+            return self._client._request_api(method, request.endpoint, True, data=dict(request.parameters))
         except BinanceAPIException as error:
             raise rules.classify_refusal(error.status_code, error.code, error.message) from error
-        except (BinanceRequestException, rules.MalformedReport) as error:
+        except BinanceRequestException as error:
             raise OutcomeUnknown(f"the answer could not be read: {type(error).__name__}") from error
         except requests.exceptions.RequestException as error:
             if was_never_sent(error):
@@ -84,11 +96,13 @@ class BinanceGateway:
         finally:
             self._client.fixed_timestamp_ms = None
             self._client.REQUEST_RECVWINDOW = settings.RECV_WINDOW_MS
-        return Answer(
-            report=report,
-            request_sha256=request_sha256(request),
-            response_sha256=sha256_hex(canonical_json(payload)),
-        )
+
+    @staticmethod
+    def _understood(parse: Callable[[Any], tuple[OrderReport, ...]], payload: Any) -> tuple[OrderReport, ...]:
+        try:
+            return parse(payload)
+        except rules.MalformedReport as error:
+            raise OutcomeUnknown(f"the answer could not be read: {type(error).__name__}") from error
 
     def find_order(self, *, symbol: str, client_order_id: str) -> OrderReport | None:
         """The order with our id; None only for the exchange's own -2013."""
@@ -103,6 +117,25 @@ class BinanceGateway:
 
         payload = self._query(ask)
         return None if payload is None else self._parse(rules.report_of_rest, payload, Source.POLL)
+
+    def find_list(self, *, list_client_order_id: str) -> Sequence[OrderReport] | None:
+        """The legs of our list, as far as the list tells of them; None only for the exchange's own -2013."""
+
+        def ask() -> Any:
+            try:
+                return self._client._get("orderList", True, data={"origClientOrderId": list_client_order_id})
+            except BinanceAPIException as error:
+                if error.code == ORDER_DOES_NOT_EXIST:
+                    return None
+                raise
+
+        payload = self._query(ask)
+        return None if payload is None else self._parse(lists.reports_of_list, payload, Source.POLL)
+
+    def open_lists(self) -> Sequence[OrderReport]:
+        """The legs of all open order lists, as far as the lists tell of them."""
+        rows = self._query(lambda: self._client._get("openOrderList", True, data={}))
+        return [report for row in rows for report in self._parse(lists.reports_of_list, row, Source.POLL)]
 
     def open_orders(self, *, symbol: str) -> Sequence[OrderReport]:
         """Open orders of a symbol."""

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Q
-
 from execution import selectors
-from execution.models import Order, Position
+from execution.models import Position
+from execution.selectors import protection
 from risk import selectors as risk
 from risk.contracts import Limits, LimitsMissing, Portfolio
 from tradingbot.core import clock
@@ -15,7 +14,6 @@ from tradingbot.core.decimals import ZERO, plain
 from tradingbot.core.panels import panel
 
 POSITIONS_SHOWN = 50
-PROTECTIONS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +25,14 @@ class Held:
     mark: Decimal | None
     worth: Decimal | None
     unrealised: Decimal | None
-    protected: bool
     residue: bool
+    guards: list[protection.Guard]
+    exposed: Decimal
+
+    @property
+    def protected(self) -> bool:
+        """Whether stops on the exchange cover all of it that could be sold at all."""
+        return bool(self.guards) and not self.exposed
 
 
 @panel("positions", template="execution/position_list.html", topics={"position", "quote", "order"})
@@ -38,12 +42,7 @@ def positions(user: Any, argument: str) -> dict[str, Any]:
         Position.objects.filter(environment=selectors.ENVIRONMENT).order_by("symbol")[:POSITIONS_SHOWN]
     )
     quotes = selectors.quotes_of(row.symbol for row in rows if row.quantity)
-    guarded = set(
-        Order.objects.filter(
-            selectors.live_orders(), ~Q(role="order"), acknowledged_at__isnull=False
-        ).values_list("symbol", flat=True)[:PROTECTIONS_MAX]
-    )
-    held = [_held(row, quotes.get(row.symbol), row.symbol in guarded) for row in rows if row.quantity]
+    held = [_held(row, quotes.get(row.symbol)) for row in rows if row.quantity]
     known = [row.unrealised for row in held if row.unrealised is not None]
     return {
         "held": held,
@@ -54,7 +53,8 @@ def positions(user: Any, argument: str) -> dict[str, Any]:
     }
 
 
-def _held(row: Position, quote: Any, protected: bool) -> Held:
+def _held(row: Position, quote: Any) -> Held:
+    live = [guard for guard in protection.guards(row.symbol) if guard.is_live]
     mark = quote.bid if quote else None
     worth = row.quantity * mark if mark is not None else None
     return Held(
@@ -63,8 +63,9 @@ def _held(row: Position, quote: Any, protected: bool) -> Held:
         mark=mark,
         worth=worth,
         unrealised=worth - row.cost_quote if worth is not None else None,
-        protected=protected,
         residue=selectors.is_residue(row, quote),
+        guards=live,
+        exposed=protection.cover(row, live).exposed,
     )
 
 

@@ -21,6 +21,8 @@ from execution.contracts import (
 from tradingbot.core.clock import from_milliseconds
 from tradingbot.core.decimals import ZERO, plain
 
+CLIENT_ID_LENGTH_MAX = 36
+
 
 def client_order_id(environment: str, proposal_id: UUID) -> str:
     """The `clientOrderId` of a proposal's one order: the same however often it is computed, never reused.
@@ -31,27 +33,19 @@ def client_order_id(environment: str, proposal_id: UUID) -> str:
     return f"tb{environment[0]}-{base64.b32encode(proposal_id.bytes).decode().rstrip('=').lower()}"
 
 
-def order_parameters(intent: Any) -> dict[str, str]:
-    """The parameters of POST /api/v3/order for an intent, as plain text (binance.md §2.4)."""
-    parameters = {
-        "symbol": intent.symbol,
-        "side": intent.side,
-        "type": intent.order_type,
-        "quantity": plain(intent.quantity),
-        "newClientOrderId": intent.client_order_id,
-        "newOrderRespType": "FULL",
-    }
-    if intent.order_type == "LIMIT":
-        parameters["timeInForce"] = intent.time_in_force
-        parameters["price"] = plain(intent.price)
-    return parameters
+def leg_id(base: str, suffix: str) -> str:
+    """The id of a list ("l"), a leg or an attempt; never more than Binance's 36 characters."""
+    if len(base + suffix) > CLIENT_ID_LENGTH_MAX:
+        raise ValueError(f"the client order id {base}{suffix} is too long")
+    return base + suffix
 
 
 # --- classes of failure (binance.md §4) -----------------------------------------------------------------
 
 # Definite refusals: nothing was placed. Whatever is not listed here leaves the outcome unknown.
 REJECT_CODES = frozenset(
-    {-1002, -1003, -1013, -1014, -1015, -1020, -1021, -1022, -1034, -1145, -1210, -1211, -2010, -2014, -2015}
+    {-1002, -1003, -1013, -1014, -1015, -1020, -1021, -1022, -1034, -1145, -1210, -1211, -2010, -2011, -2014}
+    | {-2015, -2039}
     | set(range(-1139, -1099))
     | set(range(-1168, -1157))
     | set(range(-1199, -1195))
@@ -106,6 +100,8 @@ def report_of_rest(payload: Mapping[str, Any], source: Source) -> OrderReport:
         at_ms = int(payload.get("transactTime") or payload.get("updateTime") or payload["time"])
         executed = Decimal(payload["executedQty"])
         status = ExchangeStatus(payload["status"])
+        if not isinstance(payload["clientOrderId"], str):
+            raise TypeError("clientOrderId")
         return OrderReport(
             symbol=payload["symbol"],
             client_order_id=payload["clientOrderId"],
@@ -124,8 +120,13 @@ def report_of_rest(payload: Mapping[str, Any], source: Source) -> OrderReport:
             raw=dict(payload),
             reason=str(payload.get("expiryReason") or ""),
         )
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, OSError) as error:
         raise MalformedReport(f"order report: {type(error).__name__} {error}") from error
+
+
+def report_of_cancel(payload: Mapping[str, Any]) -> OrderReport:
+    """A cancelled order in the answer of a cancel: our id is in `origClientOrderId` (binance.md §2.4)."""
+    return report_of_rest({**payload, "clientOrderId": payload.get("origClientOrderId")}, Source.REST)
 
 
 def _fill_of_event(event: Mapping[str, Any]) -> tuple[FillReport, ...]:
@@ -169,7 +170,7 @@ def report_of_event(event: Mapping[str, Any]) -> OrderReport:
             raw=dict(event),
             reason=str(event.get("eR") or ("" if event["r"] == "NONE" else event["r"])),
         )
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, OSError) as error:
         raise MalformedReport(f"executionReport: {type(error).__name__} {error}") from error
 
 
@@ -186,7 +187,7 @@ def trade_of_rest(row: Mapping[str, Any]) -> tuple[int, FillReport]:
             is_maker=bool(row["isMaker"]),
             at=from_milliseconds(int(row["time"])),
         )
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, OSError) as error:
         raise MalformedReport(f"trade: {type(error).__name__} {error}") from error
 
 
@@ -194,7 +195,7 @@ def balances_of_rest(payload: Mapping[str, Any]) -> list[Balance]:
     """The balances of GET /api/v3/account that are not zero."""
     try:
         rows = [Balance(b["asset"], Decimal(b["free"]), Decimal(b["locked"])) for b in payload["balances"]]
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, OSError) as error:
         raise MalformedReport(f"account: {type(error).__name__} {error}") from error
     return [b for b in rows if b.total != 0]
 
@@ -253,6 +254,11 @@ def fold(state: FoldedState, report: OrderReport) -> FoldedState:
         executed_quantity=report.executed_quantity if further else state.executed_quantity,
         cumulative_quote=max(report.cumulative_quote, state.cumulative_quote),
     )
+
+
+def is_further(seen: str, told: ExchangeStatus) -> bool:
+    """Whether `told` is a later stage of an order's life than `seen`."""
+    return _RANK[told] > _RANK[seen]
 
 
 def remaining_share(quantity: Decimal, state: FoldedState) -> Decimal:

@@ -2,9 +2,11 @@
 
 from execution.services.approving import approve_proposal
 from execution.services.booking import record_equity
+from execution.services.cancelling import cancel_intent, resolve_cancels
 from execution.services.claiming import abort_stale_intents, claim_proposal
 from execution.services.folding import apply_report, fold_account_event, fold_pending_events
 from execution.services.personal import carry_out_requests
+from execution.services.protecting import create_protection, guard_positions, prepare_exit
 from execution.services.reconciling import measure_clock, reconcile, request_reconciliation
 from execution.services.reviewing import (
     absence_may_be_confirmed_at,
@@ -16,6 +18,7 @@ from execution.services.saga import conclusive_instant, probe_unknown
 from execution.services.sending import gateway, mark_silent_sends_unknown, send_order
 from execution.services.settling import ask_settlement, choices_of, settle_divergence
 from execution.services.trying import try_first
+from execution.services.watching import watch_position
 
 __all__ = [
     "abort_stale_intents",
@@ -24,22 +27,28 @@ __all__ = [
     "approve_proposal",
     "ask_review",
     "ask_settlement",
+    "cancel_intent",
     "carry_out_requests",
     "choices_of",
     "claim_proposal",
     "conclusive_instant",
+    "create_protection",
     "fold_account_event",
     "fold_pending_events",
     "gateway",
+    "guard_positions",
     "how_it_stands",
     "keep_watching",
     "mark_silent_sends_unknown",
     "measure_clock",
+    "prepare_exit",
     "probe_unknown",
     "reconcile",
     "record_equity",
     "request_reconciliation",
+    "resolve_cancels",
     "send_order",
     "settle_divergence",
     "try_first",
+    "watch_position",
 ]

@@ -8,7 +8,14 @@ from typing import Any
 from django.db import connection, transaction
 
 from execution import rules, selectors
-from execution.contracts import CONCLUDED_WITHOUT, ExchangeStatus, FillReport, OrderReport, OrderStatus
+from execution.contracts import (
+    CONCLUDED_WITHOUT,
+    PROTECTIVE_ROLES,
+    ExchangeStatus,
+    FillReport,
+    OrderReport,
+    OrderStatus,
+)
 from execution.models import (
     BalanceMovement,
     Fill,
@@ -17,7 +24,9 @@ from execution.models import (
     Position,
     current_ledger,
 )
+from execution.rules import lists
 from execution.services import booking
+from execution.services.watching import watch_position
 from market import selectors as market
 from market import services as market_services
 from market.models import AccountEvent, Instrument
@@ -28,8 +37,10 @@ from tradingbot.core.clock import from_milliseconds
 from tradingbot.core.decimals import ZERO
 from tradingbot.core.transitions import transition
 
+NOT_YET_PLACED = frozenset({ExchangeStatus.PENDING_NEW, ExchangeStatus.NONE})
 logger = logging.getLogger(__name__)
 FOLD_LOCK = 7_240_001  # advisory lock: one worker folds at a time, so events are taken in order of arrival
+BOOKS_LOCK = 7_240_002
 BATCH = 200
 
 
@@ -41,16 +52,28 @@ def apply_report(*, report: OrderReport, now: datetime) -> Order | None:
     reconciliation to name as a divergence.
     """
     with transaction.atomic():
+        lock_books()
         order = _find_order(report)
         is_new = _record_event(report, order, now)
         if order is None:
             return None
-        for fill in report.fills:
+        posted = [
             post_fill(order=order, exchange_order_id=report.exchange_order_id, fill=fill, now=now)
+            for fill in report.fills
+        ]
         _merge(order, report, now)
+        if order.role in PROTECTIVE_ROLES or any(posted):
+            watch_position(symbol=order.symbol, now=now, since=report.at if any(posted) else None)
         if is_new:
             announce(Order.TOPIC, order.pk)
         return order
+
+
+def lock_books() -> None:
+    """One transaction at a time books reports: orders and positions are locked in whatever sequence they are
+    told in, which two at once could do crosswise."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [BOOKS_LOCK])
 
 
 def _find_order(report: OrderReport) -> Order | None:
@@ -144,6 +167,15 @@ def _tell_overturned(order: Order, merged: rules.FoldedState, now: datetime) -> 
 
 
 def _changes(order: Order, merged: rules.FoldedState, report: OrderReport, now: datetime) -> dict[str, Any]:
+    changes = {
+        "exchange_order_id": report.exchange_order_id,
+        "exchange_status": merged.status.value,
+        "executed_quantity": merged.executed_quantity,
+        "cumulative_quote": merged.cumulative_quote,
+        "closed_at": (order.closed_at or now) if merged.is_terminal else None,
+    }
+    if order.role in PROTECTIVE_ROLES:
+        return changes | _leg_changes(order, merged, report)
     share = rules.remaining_share(order.quantity, merged)
     before = rules.remaining_share(
         order.quantity,
@@ -152,14 +184,24 @@ def _changes(order: Order, merged: rules.FoldedState, report: OrderReport, now: 
         ),
     )
     scale = share / before if before else ZERO
-    return {
-        "exchange_order_id": report.exchange_order_id,
-        "exchange_status": merged.status.value,
-        "executed_quantity": merged.executed_quantity,
-        "cumulative_quote": merged.cumulative_quote,
+    return changes | {
         "reserved_quote": order.reserved_quote * scale,
         "reserved_base": order.reserved_base * scale,
-        "closed_at": (order.closed_at or now) if merged.is_terminal else None,
+    }
+
+
+def _leg_changes(order: Order, merged: rules.FoldedState, report: OrderReport) -> dict[str, Any]:
+    """A leg that sells what was bought has its quantity from the exchange, once it is on the book."""
+    told = report.quantity > 0 and report.status not in NOT_YET_PLACED
+    quantity = report.quantity if told else order.quantity
+    on_book = report.status in {ExchangeStatus.NEW, ExchangeStatus.PARTIALLY_FILLED, ExchangeStatus.FILLED}
+    live_at = order.live_at
+    if on_book and (live_at is None or report.at < live_at):
+        live_at = report.at
+    return {
+        "quantity": quantity,
+        "live_at": live_at,
+        "reserved_base": ZERO if merged.is_terminal else max(ZERO, quantity - merged.executed_quantity),
     }
 
 
@@ -224,6 +266,7 @@ def _save_position(position: Position, order: Order, now: datetime, *, opening: 
         position.stop_price, position.target_price = order.intent.stop_price, order.intent.target_price
     if opening:
         position.opened_at = now
+        position.seconds_unprotected = ZERO
     if position.quantity == 0:
         position.opened_at = position.stop_price = position.target_price = None
     position.save()
@@ -284,6 +327,9 @@ def fold_account_event(*, event: AccountEvent, now: datetime) -> None:
 def _dispatch(event: AccountEvent, now: datetime) -> None:
     if event.event_type == "executionReport":
         apply_report(report=rules.report_of_event(event.payload), now=now)
+    elif event.event_type == "listStatus":
+        for report in lists.reports_of_list_event(event.payload):
+            apply_report(report=report, now=now)
     elif event.event_type == "outboundAccountPosition":
         _record_balances(event)
     elif event.event_type == "balanceUpdate":

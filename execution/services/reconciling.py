@@ -38,9 +38,11 @@ from execution.models import (
     ReconciliationRun,
     current_ledger,
 )
+from execution.rules import is_further
 from execution.services.findings import Finding, store_findings
-from execution.services.folding import apply_report, post_fill, store_balance
+from execution.services.folding import apply_report, lock_books, post_fill, store_balance
 from execution.services.resetting import find_reset
+from execution.services.watching import watch_position
 from market.models import Instrument
 from market.selectors import unfolded_account_events
 from tradingbot.core import audit, leases
@@ -65,6 +67,7 @@ class Records:
 
     orders: dict[tuple[str, int], OrderReport] = field(default_factory=dict)
     absent_client_ids: set[str] = field(default_factory=set)
+    listed: Sequence[OrderReport] = ()
     trades: list[tuple[str, int, FillReport]] = field(default_factory=list)
     balances: Sequence[Balance] = ()
     balances_as_of: datetime | None = None
@@ -145,6 +148,7 @@ def _ask(exchange: ExchangeGateway, keep: Callable[[], None]) -> Records:
             records.trades.append((symbol, order_id, trade))
     _ask_for_the_rest(exchange, records, keep)
     keep()
+    records.listed = exchange.open_lists()
     _ask_for_balances(exchange, records)
     return records
 
@@ -239,6 +243,7 @@ def _compare(
         return _stop_at_reset(run, reset)
     with transaction.atomic():
         _set_baseline(records.balances, now)
+        lock_books()
         findings = _compare_orders(records, now)
         posted, fill_findings = _compare_trades(records, now)
         findings += fill_findings
@@ -285,7 +290,24 @@ def _set_baseline(balances: Sequence[Balance], now: datetime) -> None:
     )
 
 
+def _fold_listed(records: Records, now: datetime) -> None:
+    """An open order list proves its legs, also those that the queries for orders do not show yet."""
+    doubtful = set(
+        Order.objects.filter(
+            environment=selectors.ENVIRONMENT,
+            client_order_id__in=[report.client_order_id for report in records.listed],
+            status__in=[
+                OrderStatus.SUBMITTED, OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW, OrderStatus.NOT_PLACED,
+            ],
+        ).values_list("client_order_id", flat=True)
+    )  # fmt: skip
+    for report in records.listed:
+        if report.client_order_id in doubtful:
+            apply_report(report=report, now=now)
+
+
 def _compare_orders(records: Records, now: datetime) -> list[Finding]:
+    _fold_listed(records, now)
     findings = []
     ours = {
         o.client_order_id: o
@@ -331,6 +353,7 @@ def _differs(order: Order, report: OrderReport) -> bool:
         report.executed_quantity > order.executed_quantity
         or (report.status in TERMINAL and order.exchange_status not in TERMINAL)
         or order.exchange_order_id is None
+        or is_further(order.exchange_status, report.status)
     )
 
 
@@ -410,6 +433,7 @@ def _compare_trades(records: Records, now: datetime) -> tuple[int, list[Finding]
             continue  # its order is a finding of its own (foreign), or the report that names it comes first
         if post_fill(order=order, exchange_order_id=exchange_order_id, fill=trade, now=now):
             posted += 1
+            watch_position(symbol=symbol, now=now, since=trade.at)
             if now - trade.at > SETTLE:
                 findings.append(_fill_finding(symbol, order, trade))
     return posted, findings

@@ -28,7 +28,7 @@ from execution.contracts import (
     Source,
 )
 from execution.models import Fill, OperatorRequest, Order
-from execution.services.folding import apply_report, post_fill
+from execution.services.folding import apply_report, lock_books, post_fill
 from execution.services.requesting import checked_reason, finish, open_request, refuse_while_asked
 from execution.services.saga import LOOK_BACK, conclude_absent, conclusive_instant
 from tradingbot.core import audit
@@ -125,6 +125,7 @@ def confirm_filled(request: OperatorRequest, exchange: ExchangeGateway, now: dat
     trades = [trade for order_id, trade in found if order_id == exchange_order_id]
     report = record or _report_of_trades(order, exchange_order_id, trades)
     with transaction.atomic():
+        lock_books()
         _check_page(_locked(order.pk), request.seen_version)
         apply_report(report=replace(report, fills=()), now=now)
         order = _locked(order.pk)
@@ -147,6 +148,11 @@ def confirm_absent(request: OperatorRequest, exchange: ExchangeGateway, now: dat
     if record is None:
         listed = exchange.orders_since(symbol=order.symbol, since=_since(order))
         record = next((r for r in listed if r.client_order_id == order.client_order_id), None)
+    if record is None and _list_is_known(order, exchange):
+        raise AnswerRefused(
+            "LISTED",
+            "Nothing was changed: the exchange has the order list that it belongs to, so it has this order, too.",
+        )
     with transaction.atomic():
         if record is not None:
             apply_report(report=record, now=now)
@@ -160,8 +166,20 @@ def confirm_absent(request: OperatorRequest, exchange: ExchangeGateway, now: dat
             return
         locked = _locked(order.pk)
         _check_page(locked, request.seen_version)
-        conclude_absent(order=locked, now=now, actor=request.actor, reason=request.reason)
+        for one in selectors.orders_of(locked.intent):  # a list is placed whole or not at all
+            if one.status in REVIEWABLE:
+                conclude_absent(order=one, now=now, actor=request.actor, reason=request.reason)
         finish(request, succeeded=True, detail="Confirmed: the exchange does not know it.", now=now)
+
+
+def _list_is_known(order: Order, exchange: ExchangeGateway) -> bool:
+    """Whether the exchange has the order's list, or we know it to have another order of it."""
+    name = order.intent.list_client_order_id
+    if not name:
+        return False
+    if Order.objects.filter(intent=order.intent, status=OrderStatus.CONFIRMED).exists():
+        return True
+    return exchange.find_list(list_client_order_id=name) is not None
 
 
 # --- checks ---------------------------------------------------------------------------------------------

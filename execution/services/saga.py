@@ -65,10 +65,39 @@ def _probe(order: Order, exchange: ExchangeGateway, now: datetime) -> None:
         apply_report(report=report, now=now)
         return
     _record(order, "GET order", ABSENT, "-2013 Order does not exist", now, raw=ABSENT_ANSWER)
+    if _is_listed(order, exchange, now):
+        return
     if _absence_is_due(order, now):
         _scan_and_conclude(order, exchange, now)
     else:
         _escalate_when_late(order, now)
+
+
+def _is_listed(order: Order, exchange: ExchangeGateway, now: datetime) -> bool:
+    """Whether the order is a leg of a list that the exchange has; then the list proves each of its legs.
+
+    A list is placed whole or not at all, so a leg is never concluded absent while the list or another of its
+    orders is known there.
+    """
+    name = order.intent.list_client_order_id
+    if not name:
+        return False
+    try:
+        reports = exchange.find_list(list_client_order_id=name)
+    except QueryFailed as error:
+        _record(order, "GET orderList", FAILED, str(error), now)
+        _escalate_when_late(order, now)
+        return True
+    if reports is None:
+        _record(order, "GET orderList", ABSENT, "-2013 Order list does not exist", now)
+        known = Order.objects.filter(intent=order.intent, status=OrderStatus.CONFIRMED).exists()
+        if known:
+            _escalate_when_late(order, now)
+        return known
+    _record(order, "GET orderList", FOUND, f"the list has {len(reports)} orders", now)
+    for report in reports:
+        apply_report(report=report, now=now)
+    return True
 
 
 def _words(report: OrderReport) -> str:
@@ -118,8 +147,9 @@ def _scan_and_conclude(order: Order, exchange: ExchangeGateway, now: datetime) -
 def _scan(order: Order, exchange: ExchangeGateway) -> OrderReport | str:
     since = (order.sent_at or order.created_at) - LOOK_BACK
     orders = exchange.orders_since(symbol=order.symbol, since=since)
+    of_request = {one.client_order_id for one in selectors.orders_of(order.intent)}
     for report in orders:
-        if report.client_order_id == order.client_order_id:
+        if report.client_order_id in of_request:
             return report
     ours = set(
         Order.objects.filter(
@@ -148,9 +178,16 @@ def _balance_finding(order: Order, exchange: ExchangeGateway) -> str:
 
 
 def _conclude_absent(order: Order, now: datetime, actor: str, reason: str) -> None:
+    """The request was never placed: so for the order, and for all of its list or for none of it."""
+    open_ones = [
+        one
+        for one in selectors.orders_of(order.intent)
+        if one.status in {OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW}
+    ]
     try:
         with transaction.atomic():
-            conclude_absent(order=order, now=now, actor=actor, reason=reason)
+            for one in open_ones:
+                conclude_absent(order=one, now=now, actor=actor, reason=reason)
     except StaleState:
         return
 

@@ -21,6 +21,7 @@ from execution.contracts import (
     Source,
 )
 from execution.models import Order, OrderLifecycleEvent
+from execution.services.claiming import abort_intent, request_digest
 from execution.services.folding import apply_report
 from execution.services.reconciling import request_reconciliation
 from tradingbot.core.alerts import raise_alert
@@ -44,110 +45,148 @@ def gateway() -> ExchangeGateway:
 
 
 def send_order(*, order_id: UUID, now: datetime) -> OrderStatus:
-    """Send the order of an intent, at most once whoever calls and however often; the status it came to.
+    """Send the request of an intent, at most once whoever calls and however often; the status it came to.
 
-    The step intent -> submitted_to_exchange is the latch: only the caller that makes it sends. Callers that
-    come late get the status they find.
+    `order_id` is its first order. The step intent -> submitted_to_exchange of that order is the latch: only
+    the caller that makes it sends, for an order list all its legs in one request. Callers that come late get
+    the status they find.
     """
     order = Order.objects.select_related("intent").get(pk=order_id)
     if order.status != OrderStatus.INTENT:
         return OrderStatus(order.status)
+    orders = selectors.orders_of(order.intent)
     request = request_of(order)
     try:
-        _begin(order, request, now)
+        if request_digest(request.endpoint, request.parameters) != order.intent.request_digest:
+            return _refuse_changed(orders, now)
+        _begin(orders, request, now)
     except StaleState:
         order.refresh_from_db()
         return OrderStatus(order.status)
-    return _send(order, request)
+    return _send(orders, request)
 
 
 def request_of(order: Order) -> OrderRequest:
-    """What is sent for an order: wholly determined by its committed intent."""
+    """What is sent for an order, or for the list that it leads: its committed intent to the letter."""
+    intent = order.intent
     return OrderRequest(
-        symbol=order.symbol,
-        client_order_id=order.client_order_id,
-        parameters=rules.order_parameters(order.intent),
-        timestamp_ms=order.intent.timestamp_ms,
-        recv_window_ms=order.intent.recv_window_ms,
+        symbol=intent.symbol,
+        client_order_id=intent.client_order_id,
+        parameters=intent.parameters,
+        timestamp_ms=intent.timestamp_ms,
+        recv_window_ms=intent.recv_window_ms,
+        endpoint=intent.endpoint,
     )
 
 
-def _begin(order: Order, request: OrderRequest, now: datetime) -> None:
+def _refuse_changed(orders: list[Order], now: datetime) -> OrderStatus:
+    with transaction.atomic():
+        abort_intent(orders, "the request differs from the one that was committed; it is not sent", now)
+    return OrderStatus.ABORTED
+
+
+def _begin(orders: list[Order], request: OrderRequest, now: datetime) -> None:
     canonical = canonical_json(
         {**request.parameters, "timestamp": request.timestamp_ms, "recvWindow": request.recv_window_ms}
     )
     with transaction.atomic():
-        transition(
-            order,
-            to=OrderStatus.SUBMITTED,
-            actor="execution",
-            now=now,
-            payload={"request_sha256": sha256_hex(canonical)},
-            sent_at=now,
-            request_sha256=sha256_hex(canonical),
-        )
-        _record_local(order, LifecycleKind.SUBMITTED, "sent once", now)
+        for order in orders:
+            transition(
+                order,
+                to=OrderStatus.SUBMITTED,
+                actor="execution",
+                now=now,
+                payload={"request_sha256": sha256_hex(canonical)},
+                sent_at=now,
+                request_sha256=sha256_hex(canonical),
+            )
+            _record_local(order, LifecycleKind.SUBMITTED, "sent once", now)
 
 
-def _send(order: Order, request: OrderRequest) -> OrderStatus:
+def _send(orders: list[Order], request: OrderRequest) -> OrderStatus:
+    first = orders[0]
     try:
         answer = gateway().place_order(request)
     except NotSent as error:
-        return _record_refusal(order, OrderStatus.NOT_PLACED, str(error), clock_now())
+        return _record_refusal(orders, OrderStatus.NOT_PLACED, str(error), clock_now())
     except ExchangeRejected as error:
-        status = _record_refusal(order, OrderStatus.REJECTED, str(error), clock_now())
+        status = _record_refusal(orders, OrderStatus.REJECTED, str(error), clock_now())
         if error.code in {-2010, -2011, FILTER_REFUSED}:
             request_reconciliation(trigger=f"refused {error.code}", now=clock_now())
         if error.code == FILTER_REFUSED:
-            announce("filter_refused", order.symbol)  # our copy of the filters may be old
+            announce("filter_refused", first.symbol)  # our copy of the filters may be old
         return status
     except OutcomeUnknown as error:
-        mark_unknown(order=order, reason=str(error), now=clock_now())
+        for order in orders:
+            mark_unknown(order=order, reason=str(error), now=clock_now(), led=order is not first)
         return OrderStatus.UNKNOWN
-    return _record_answer(order, answer)
+    return _record_answer(orders, answer)
 
 
-def _record_answer(order: Order, answer: Answer) -> OrderStatus:
-    now = clock_now()
-    with transaction.atomic():
-        Order.objects.filter(pk=order.pk).update(response_sha256=answer.response_sha256)
-        apply_report(report=answer.report, now=now)
-    order.refresh_from_db()
-    return OrderStatus(order.status)
+def _record_answer(orders: list[Order], answer: Answer) -> OrderStatus:
+    """Fold the report of each order, each in a transaction of its own, as the stream's would be.
+
+    An order that the answer left out stays submitted and is asked about like one whose worker died.
+    """
+    first = orders[0]
+    Order.objects.filter(pk__in=[order.pk for order in orders]).update(response_sha256=answer.response_sha256)
+    for report in answer.reports:
+        apply_report(report=report, now=clock_now())
+    first.refresh_from_db()
+    return OrderStatus(first.status)
 
 
-def _record_refusal(order: Order, status: OrderStatus, reason: str, now: datetime) -> OrderStatus:
-    """A definite end: the reservation is released. An order that the stream confirmed meanwhile stays."""
-    try:
-        with transaction.atomic():
-            transition(
-                order,
-                to=status,
-                actor="exchange" if status is OrderStatus.REJECTED else "execution",
-                now=now,
-                reason=reason,
-                reserved_quote=ZERO,
-                reserved_base=ZERO,
-                closed_at=now,
+def _record_refusal(orders: list[Order], status: OrderStatus, reason: str, now: datetime) -> OrderStatus:
+    """A definite end of the whole request: the reservations are released.
+
+    An order that the stream confirmed meanwhile stays: positive evidence beats an answer.
+    """
+    first = orders[0]
+    for order in orders:
+        try:
+            with transaction.atomic():
+                _end_refused(order, status, reason, now)
+                if order is first:
+                    _alert_refused(order, status, reason, now)
+        except StaleState:
+            logger.warning(
+                "refusal for an order that moved on", extra={"order": str(order.pk), "reason": reason}
             )
-            if status is OrderStatus.REJECTED:
-                _record_local(order, LifecycleKind.REJECTED, reason, now)
-            raise_alert(
-                kind=f"order_{status.value}",
-                severity="high",
-                subject=f"order:{order.pk}",
-                title=f"{order.side} {order.symbol} was not placed",
-                detail=reason,
-                now=now,
-            )
-    except StaleState:
-        logger.warning("refusal for an order that moved on", extra={"order": str(order.pk), "reason": reason})
-        order.refresh_from_db()
-    return OrderStatus(order.status)
+            order.refresh_from_db()
+    return OrderStatus(first.status)
 
 
-def mark_unknown(*, order: Order, reason: str, now: datetime) -> None:
-    """Whether the exchange has the order is not known: say so, alarm, and let the saga ask."""
+def _end_refused(order: Order, status: OrderStatus, reason: str, now: datetime) -> None:
+    transition(
+        order,
+        to=status,
+        actor="exchange" if status is OrderStatus.REJECTED else "execution",
+        now=now,
+        reason=reason,
+        reserved_quote=ZERO,
+        reserved_base=ZERO,
+        closed_at=now,
+    )
+    if status is OrderStatus.REJECTED:
+        _record_local(order, LifecycleKind.REJECTED, reason, now)
+
+
+def _alert_refused(order: Order, status: OrderStatus, reason: str, now: datetime) -> None:
+    raise_alert(
+        kind=f"order_{status.value}",
+        severity="high",
+        subject=f"order:{order.pk}",
+        title=f"{order.side} {order.symbol} was not placed",
+        detail=reason,
+        now=now,
+    )
+
+
+def mark_unknown(*, order: Order, reason: str, now: datetime, led: bool = False) -> None:
+    """Whether the exchange has the order is not known: say so, alarm, and let the saga ask.
+
+    `led`: a leg whose list's first order is alarmed already.
+    """
     try:
         with transaction.atomic():
             transition(
@@ -160,6 +199,8 @@ def mark_unknown(*, order: Order, reason: str, now: datetime) -> None:
                 next_probe_at=now + FIRST_PROBE,
             )
             _record_local(order, LifecycleKind.UNKNOWN, reason, now)
+            if led:
+                return
             raise_alert(
                 kind="execution_unknown",
                 severity="critical",

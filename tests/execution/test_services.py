@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from django.db import Error, transaction
 
-from execution import rules, selectors, services
+from execution import selectors, services
 from execution.contracts import Decision, OrderStatus
 from execution.models import (
     Divergence,
@@ -220,7 +220,7 @@ def test_worker_lost_after_sending_becomes_unknown_then_confirmed(desk: Desk) ->
     from execution.services import sending
 
     request = sending.request_of(order)
-    sending._begin(order, request, clock.now())
+    sending._begin(selectors.orders_of(order.intent), request, clock.now())
     services.gateway().place_order(request)  # the answer is lost with the worker
 
     services.mark_silent_sends_unknown(now=clock.now() + timedelta(seconds=60))
@@ -387,7 +387,7 @@ def test_requests_leave_their_hash_and_no_signature_anywhere(desk: Desk) -> None
     assert order.request_sha256 == audit.sha256_hex(
         audit.canonical_json(
             {
-                **rules.order_parameters(order.intent),
+                **order.intent.parameters,
                 "timestamp": order.intent.timestamp_ms,
                 "recvWindow": order.intent.recv_window_ms,
             }

@@ -142,7 +142,7 @@ def test_killing_hit_orders_under_way(after_the_kills: RunningStack) -> None:
 
 def test_every_exchange_order_has_one_intent_and_none_is_there_twice(after_the_kills: RunningStack) -> None:
     there = Counter(order["clientOrderId"] for order in after_the_kills.orders_there())
-    ours = after_the_kills.rows("SELECT client_order_id, count(*) FROM execution_executionintent GROUP BY 1")
+    ours = after_the_kills.rows("SELECT client_order_id, count(*) FROM execution_order GROUP BY 1")
 
     assert [name for name, count in there.items() if count > 1] == []
     assert set(there) - {name for name, _ in ours} == set()
@@ -151,7 +151,8 @@ def test_every_exchange_order_has_one_intent_and_none_is_there_twice(after_the_k
 
 def test_no_intent_was_made_twice_for_a_proposal(after_the_kills: RunningStack) -> None:
     twice = after_the_kills.rows(
-        "SELECT proposal_id FROM execution_executionintent GROUP BY 1 HAVING count(*) > 1"
+        "SELECT proposal_id FROM execution_executionintent WHERE kind = 'proposal' "
+        "GROUP BY 1 HAVING count(*) > 1"
     )
 
     assert twice == []

@@ -22,6 +22,7 @@ from execution.contracts import (
     QueryFailed,
     Source,
 )
+from execution.rules import lists
 from simulator.api import endpoints
 from simulator.api.account_events import account_event
 from simulator.api.desk import Call
@@ -41,6 +42,11 @@ LAG_CHANCE = 0.10
 LAG_MS_MAX = 30_000
 DELAY_MS_MAX = 45_000
 ORDER_DOES_NOT_EXIST = -2013
+PLACING = {
+    "order": endpoints.PLACE_ORDER,
+    **{f"orderList/{kind.lower()}": endpoint for kind, endpoint in endpoints.PLACE_LIST.items()},
+}
+CANCELLING = {"order": endpoints.CANCEL_ORDER, "orderList": endpoints.CANCEL_LIST}
 API_KEY = "REHEARSAL" + "0" * 55
 
 
@@ -129,8 +135,28 @@ class RehearsedExchange:
 
     def place_order(self, request: OrderRequest) -> Answer:
         """As the wire would have it: refused, executed and answered, or executed with the answer lost."""
+        payload = self._send(PLACING[request.endpoint], "POST", request, PLACE_FAULTS, PLACE_CHANCE)
+        return Answer(
+            reports=lists.reports_of_placing(payload),
+            request_sha256=sha256_hex(canonical_json(request.parameters)),
+            response_sha256=sha256_hex(canonical_json(payload)),
+        )
+
+    def cancel(self, request: OrderRequest) -> Sequence[OrderReport]:
+        """As the wire would have it, too."""
+        payload = self._send(CANCELLING[request.endpoint], "DELETE", request, PLACE_FAULTS, PLACE_CHANCE)
+        return lists.reports_of_cancel(payload)
+
+    def _send(
+        self,
+        endpoint: endpoints.Endpoint,
+        method: str,
+        request: OrderRequest,
+        kinds: tuple[str, ...],
+        chance: float,
+    ) -> Any:
         self.faults.crash("before send", 0.03)
-        fault = self.faults.one_of(PLACE_FAULTS, PLACE_CHANCE)
+        fault = self.faults.one_of(kinds, chance)
         if fault == "refused_connection":
             raise NotSent("no connection to the exchange: rehearsed")
         if fault == "lost_before":
@@ -142,23 +168,20 @@ class RehearsedExchange:
         }
         try:
             check_timestamp(parameters["timestamp"], Params(parameters), self.now_ms())
-            payload = self._call(endpoints.PLACE_ORDER, "POST", "order", **parameters)
+            payload = self._call(endpoint, method, request.endpoint, **parameters)
         except ExchangeError as error:
             raise rules.classify_refusal(error.status, error.code, error.message) from error
-        if self.faults.hits("not found lag", LAG_CHANCE):
-            self._hidden_until_ms[request.client_order_id] = self.now_ms() + self.faults.rng.randrange(
-                LAG_MS_MAX
-            )
+        if method == "POST" and self.faults.hits("not found lag", LAG_CHANCE):
+            until = self.now_ms() + self.faults.rng.randrange(LAG_MS_MAX)
+            for name, value in request.parameters.items():
+                if name.endswith("lientOrderId"):
+                    self._hidden_until_ms[value] = until
         self.faults.crash("after send", 0.03)
         if fault in {"lost_after", "late_answer"}:
             raise OutcomeUnknown("no answer: rehearsed, the answer was lost")
         if fault == "server_error_after":
             raise rules.classify_refusal(504, -1007, "Timeout waiting for response from backend server.")
-        return Answer(
-            report=rules.report_of_rest(payload, Source.REST),
-            request_sha256=sha256_hex(canonical_json(request.parameters)),
-            response_sha256=sha256_hex(canonical_json(payload)),
-        )
+        return payload
 
     def find_order(self, *, symbol: str, client_order_id: str) -> OrderReport | None:
         """The order with our id; None for -2013, which lags at times."""
@@ -174,6 +197,29 @@ class RehearsedExchange:
                 return None
             raise QueryFailed(error.message) from error
         return rules.report_of_rest(payload, Source.POLL)
+
+    def find_list(self, *, list_client_order_id: str) -> Sequence[OrderReport] | None:
+        """The legs of our list; None for -2013, which lags at times."""
+        self._fail_at_times()
+        if self._hidden_until_ms.get(list_client_order_id, 0) > self.now_ms():
+            return None
+        try:
+            payload = self._call(
+                endpoints.QUERY_LIST, "GET", "orderList", origClientOrderId=list_client_order_id
+            )
+        except ExchangeError as error:
+            if error.code == ORDER_DOES_NOT_EXIST:
+                return None
+            raise QueryFailed(error.message) from error
+        return lists.reports_of_list(payload, Source.POLL)
+
+    def open_lists(self) -> Sequence[OrderReport]:
+        """The legs of all open order lists."""
+        rows = self._query(endpoints.OPEN_LISTS, "openOrderList")
+        shown = [
+            row for row in rows if self._hidden_until_ms.get(row["listClientOrderId"], 0) <= self.now_ms()
+        ]
+        return [report for row in shown for report in lists.reports_of_list(row, Source.POLL)]
 
     def open_orders(self, *, symbol: str) -> Sequence[OrderReport]:
         """Open orders of a symbol."""

@@ -20,7 +20,7 @@ from execution import selectors as execution_selectors
 from execution import services as execution
 from execution import tasks
 from execution.contracts import Decision, ExecutionError, OrderStatus, RequestKind
-from execution.models import Divergence, Order
+from execution.models import Divergence, Order, OrderCancel, ProtectionGap
 from market import rules as market_rules
 from market import services as market
 from market.contracts import AccountFrame, Interval, Quote
@@ -161,6 +161,7 @@ class World:
             ("fold", tasks.fold_account_events),
             ("resolve", tasks.resolve_unknown),
             ("carry out", tasks.carry_out_requests),
+            ("guard", tasks.guard_positions),
             ("expire", lambda: proposals.expire_overdue(now=self.now)),
         ]
         self.rng.shuffle(work)
@@ -310,6 +311,8 @@ class World:
         return (
             self._unresolved()
             or bool(self.exchange.events_on_their_way)
+            or ProtectionGap.objects.filter(ended_at=None).exists()
+            or OrderCancel.objects.filter(closed_at=None).exists()
             or bool(proposal_selectors.pending(self.now))
             or bool(proposal_selectors.proposals_to_assess(1))
             or bool(proposal_selectors.approved_unclaimed(1, self.now))
@@ -383,7 +386,7 @@ class World:
         return Answer(body=json.dumps(body), truncated=False, request_id=f"step-{self.step}", latency_ms=1)
 
     def _audit(self, *, at_end: bool = False) -> None:
-        wrong = self.auditor.check(at_end=at_end)
+        wrong = self.auditor.check(at_end=at_end, now=self.now)
         if wrong:
             events = "\n  ".join([*self.log, *wrong])
             raise InvariantBroken(

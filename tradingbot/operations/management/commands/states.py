@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from execution.models import Order
+from execution.models import Order, OrderCancel
 from proposals.models import Proposal
 from risk.models import TradingControl
 
@@ -14,6 +14,7 @@ DOCUMENT = Path(settings.BASE_DIR) / "docs" / "states.md"
 TABLES: list[tuple[str, str, Any, str]] = [
     ("Proposal", "proposals/contracts.py", Proposal, "proposed"),
     ("Order (what we know of our request)", "execution/contracts.py", Order, "intent"),
+    ("Cancel (what we know of our request)", "execution/contracts.py", OrderCancel, "intent"),
     ("Trading control", "risk/models.py", TradingControl, "HALTED"),
 ]
 

@@ -50,6 +50,8 @@ class _Records:
                 price=Decimal(row["price"]),
                 stop_price=Decimal(row["stopPrice"]),
                 quantity=Decimal(row["origQty"]),
+                price=Decimal(row["price"]),
+                stop_price=Decimal(row.get("stopPrice", "0")),
                 executed=Decimal(row["executedQty"]),
             )
             for row in told["orders"]
@@ -159,5 +161,7 @@ def _check_proposals() -> list[str]:
             "WHERE p.status IN ('auto_approved', 'approved') AND (p.claimed_at IS NULL OR i.id IS NULL)"
         )
     ]
-    intents = Counter(row[0] for row in _rows("SELECT proposal_id FROM execution_executionintent"))
+    intents = Counter(
+        row[0] for row in _rows("SELECT proposal_id FROM execution_executionintent WHERE kind = 'proposal'")
+    )
     return wrong + [f"proposal {pk} has {count} intents" for pk, count in intents.items() if count > 1]

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db.models import Count, F, Max, Min, Q, Sum
 from django.db.models.functions import Extract, Floor
 
-from execution.contracts import TERMINAL, UNRESOLVED, OrderStatus, Outcome
+from execution.contracts import PROTECTIVE_ROLES, IntentKind, OrderStatus, Outcome, Role
 from execution.models import (
     Account,
     AccountBalance,
@@ -26,6 +26,16 @@ from execution.models import (
     ReconciliationRequest,
     ReconciliationRun,
     current_ledger,
+)
+from execution.selectors.protection import (
+    ENVIRONMENT,
+    coins_locked,
+    filters_of,
+    guards,
+    live_orders,
+    open_counts,
+    orders_of,
+    why_not_sellable,
 )
 from market import selectors as market
 from market.contracts import ChartMark, Quote, UnknownInstrument
@@ -43,23 +53,21 @@ LOTS_MAX = 200
 CURVE_POINTS_MAX = 600
 CURVE_PERIODS = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
 STANDARD_FEE_RATE = Decimal("0.001")
-ENVIRONMENT = settings.TRADING_ENVIRONMENT.value
+
+__all__ = [
+    "ENVIRONMENT",
+    "filters_of",
+    "guards",
+    "live_orders",
+    "open_counts",
+    "orders_of",
+    "why_not_sellable",
+]
 
 
 def this_ledger() -> Q:
     """Rows since the last reset of the environment that was accepted."""
     return Q(environment=ENVIRONMENT, ledger=current_ledger())
-
-
-def live_orders() -> Q:
-    """Orders that may still cost something: unresolved, or confirmed and not at their end on the exchange.
-
-    One whose end a person settled (`closed_at`) is not live: its environment was reset, or the exchange lost it.
-    """
-    return Q(environment=ENVIRONMENT) & (
-        Q(status__in=UNRESOLVED)
-        | (Q(status=OrderStatus.CONFIRMED, closed_at__isnull=True) & ~Q(exchange_status__in=TERMINAL))
-    )
 
 
 def quotes_of(symbols: Iterable[str]) -> dict[str, Quote]:
@@ -89,11 +97,15 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
     reconciled, note = reconciliation_state(now)
     account = Account.objects.filter(environment=ENVIRONMENT).first()
     quote_balance = balances.get(settings.QUOTE_ASSET)
-    sent = Order.objects.filter(environment=ENVIRONMENT, sent_at__isnull=False)
+    sent = Order.objects.filter(
+        environment=ENVIRONMENT, sent_at__isnull=False, role=Role.ORDER, intent__kind=IntentKind.PROPOSAL
+    )
     return Portfolio(
         quote_asset=settings.QUOTE_ASSET,
         free_quote=None if not balances else (quote_balance.free if quote_balance else ZERO),
-        free_base={s: balances[base].free for s, base in instruments.items() if base in balances},
+        free_base={
+            s: _sellable_base(s, balances[base]) for s, base in instruments.items() if base in balances
+        },
         equity_quote=_equity(balances, instruments, quotes) if balances else None,
         holdings={
             p.symbol: Holding(
@@ -106,10 +118,10 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
         },
         reserved_quote=reserved_quote,
         reserved_base=reserved_base,
-        open_order_count=len(orders),
+        open_order_count=sum(o.role not in PROTECTIVE_ROLES for o in orders),
         open_order_count_by_symbol=_counts(o.symbol for o in orders),
-        unresolved_order_count=sum(
-            o.status in {OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW} for o in orders
+        unresolved_order_count=len(
+            {o.intent_id for o in orders if o.status in {OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW}}
         ),
         realised_today_quote=realised_since(now.replace(hour=0, minute=0, second=0, microsecond=0)),
         unrealised_quote=_unrealised(held, quotes),
@@ -124,6 +136,13 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
         else None,
         equity_peak_quote=account.equity_peak_quote if account else None,
     )
+
+
+def _sellable_base(symbol: str, balance: AccountBalance) -> Decimal:
+    """What is free, and what our own protection locks, which an exit cancels before it sells."""
+    if not balance.locked:
+        return balance.free
+    return balance.free + min(balance.locked, coins_locked(symbol))
 
 
 def is_residue(position: Position, quote: Quote | None) -> bool:
@@ -166,7 +185,8 @@ def _reservations(
     base: dict[str, Decimal] = defaultdict(lambda: ZERO)
     for order in orders:
         quote[order.symbol] += order.reserved_quote
-        base[order.symbol] += order.reserved_base
+        if order.role not in PROTECTIVE_ROLES:  # what protects is in nobody's way: an exit cancels it
+            base[order.symbol] += order.reserved_base
     for proposal in waiting:
         if proposal.side == "BUY":
             quote[proposal.symbol] += (proposal.notional_quote or ZERO) + (proposal.fee_quote or ZERO)
