@@ -229,6 +229,8 @@ class RequestKind(StrEnum):
     CONFIRM_ABSENT = "confirm_absent"
     ADOPT_ORDER = "adopt_order"
     CANCEL_ORDER = "cancel_order"
+    CANCEL_OWN = "cancel_own"
+    CLOSE_POSITION = "close_position"
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,7 +186,10 @@ class Order(models.Model):
             models.Index(fields=["environment", "-created_at"]),
             models.Index(fields=["environment", "status"]),
         ]
-        permissions = [("resolve_order", "Can resolve an order of unknown fate")]
+        permissions = [
+            ("resolve_order", "Can resolve an order of unknown fate"),
+            ("operate_order", "Can cancel an order and close a position"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.side} {self.symbol} {self.client_order_id} ({self.status})"

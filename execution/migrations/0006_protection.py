@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('execution', '0004_ledgers_and_operator_requests'),
+        ('execution', '0005_order_test'),
         ('proposals', '0003_decision_evidence'),
     ]
 

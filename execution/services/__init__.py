@@ -5,6 +5,7 @@ from execution.services.booking import record_equity
 from execution.services.cancelling import cancel_intent, resolve_cancels
 from execution.services.claiming import abort_stale_intents, claim_proposal
 from execution.services.folding import apply_report, fold_account_event, fold_pending_events
+from execution.services.operating import ask_cancel, ask_close
 from execution.services.personal import carry_out_requests
 from execution.services.protecting import create_protection, guard_positions, prepare_exit
 from execution.services.reconciling import measure_clock, reconcile, request_reconciliation
@@ -25,6 +26,8 @@ __all__ = [
     "absence_may_be_confirmed_at",
     "apply_report",
     "approve_proposal",
+    "ask_cancel",
+    "ask_close",
     "ask_review",
     "ask_settlement",
     "cancel_intent",

@@ -3,13 +3,15 @@
 from datetime import datetime
 
 from execution.contracts import ExchangeGateway, RequestKind
-from execution.services import requesting, reviewing, settling
+from execution.services import operating, requesting, reviewing, settling
 
 DOERS: dict[str, requesting.Doer] = {
     RequestKind.CONFIRM_FILLED: reviewing.confirm_filled,
     RequestKind.CONFIRM_ABSENT: reviewing.confirm_absent,
     RequestKind.ADOPT_ORDER: settling.adopt_order,
     RequestKind.CANCEL_ORDER: settling.cancel_order,
+    RequestKind.CANCEL_OWN: operating.cancel_own,
+    RequestKind.CLOSE_POSITION: operating.close_position,
 }
 
 

@@ -21,10 +21,11 @@ from execution.contracts import (
     OrderStatus,
     Plan,
     QueryFailed,
+    RequestKind,
     Role,
     Unprotectable,
 )
-from execution.models import Account, ExecutionIntent, Order, Position
+from execution.models import Account, ExecutionIntent, OperatorRequest, Order, Position
 from execution.rules import client_order_id, lists
 from execution.selectors import protection
 from execution.services.cancelling import cancel_intent, read_orders, resolve_cancels
@@ -227,8 +228,14 @@ def _must_wait(symbol: str, guards: list[protection.Guard], now: datetime) -> bo
 
 
 def _exit_is_coming(symbol: str, now: datetime) -> bool:
-    """Whether an approved exit is about to be claimed; one that does not come about is not waited for long."""
-    return any(
+    """Whether an approved exit is about to be claimed, or an operator's close is being carried out.
+
+    One that does not come about is not waited for long.
+    """
+    closing = OperatorRequest.objects.filter(
+        kind=RequestKind.CLOSE_POSITION, done_at=None, order__symbol=symbol, asked_at__gt=now - EXIT_WAITS_FOR
+    )
+    return closing.exists() or any(
         proposal.side == Side.SELL
         and proposal.symbol == symbol
         and now - (proposal.decided_at or proposal.validated_at or proposal.created_at) < EXIT_WAITS_FOR
@@ -326,8 +333,11 @@ def prepare_exit(*, proposal_id: UUID, exchange: ExchangeGateway, now: datetime)
         return True
     symbol = proposal.symbol
     holding = [guard for guard in protection.guards(symbol) if guard.holds_coins]
+    wanted = proposal.quantity or ZERO
     if not holding:
-        return not protection.unbooked_orders(symbol, now) and _see_balances(symbol, proposal, exchange, now)
+        return not protection.unbooked_orders(symbol, now) and see_balances(
+            symbol=symbol, quantity=wanted, exchange=exchange, now=now
+        )
     if would_be_refused(proposal=proposal, now=now):
         return True
     for guard in holding:
@@ -337,16 +347,20 @@ def prepare_exit(*, proposal_id: UUID, exchange: ExchangeGateway, now: datetime)
     watch_position(symbol=symbol, now=clock_now())
     if any(guard.holds_coins for guard in protection.guards(symbol)):
         return False
-    return not protection.unbooked_orders(symbol, now) and _see_balances(symbol, proposal, exchange, now)
+    return not protection.unbooked_orders(symbol, now) and see_balances(
+        symbol=symbol, quantity=wanted, exchange=exchange, now=now
+    )
 
 
-def _see_balances(symbol: str, proposal: Proposal, exchange: ExchangeGateway, now: datetime) -> bool:
-    """The balances after a cancel, from the exchange, when those told so far do not show the coins free."""
-    books = selectors.portfolio(now=now, excluding=proposal.pk)
-    if (books.free_base.get(symbol) or ZERO) >= (proposal.quantity or ZERO):
+def see_balances(*, symbol: str, quantity: Decimal, exchange: ExchangeGateway, now: datetime) -> bool:
+    """The balances after a cancel, from the exchange, when those told so far do not show the coins free.
+
+    False when the exchange does not answer: nothing is sold on numbers of before the cancel.
+    """
+    books = selectors.portfolio(now=now)
+    if (books.free_base.get(symbol) or ZERO) >= quantity:
         return True
-    offset_ms = books.clock_offset_ms or 0
-    as_of = clock_now() + timedelta(milliseconds=offset_ms)
+    as_of = clock_now() + timedelta(milliseconds=books.clock_offset_ms or 0)
     try:
         balances = exchange.balances()
     except QueryFailed:

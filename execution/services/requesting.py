@@ -26,6 +26,8 @@ IN_WORDS = {
     RequestKind.CONFIRM_ABSENT: "confirm it absent",
     RequestKind.ADOPT_ORDER: "adopt its trades",
     RequestKind.CANCEL_ORDER: "cancel it on the exchange",
+    RequestKind.CANCEL_OWN: "cancel it",
+    RequestKind.CLOSE_POSITION: "close the position",
 }
 Doer = Callable[[OperatorRequest, ExchangeGateway, datetime], None]
 

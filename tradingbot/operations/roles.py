@@ -23,8 +23,9 @@ VIEW = (
     "execution.view_divergence",
     "execution.view_reconciliationrun",
 )
-# Deciding on an order of unknown fate, and on a difference between our books and the exchange's.
-SETTLE = ("execution.resolve_order", "execution.settle_divergence")
+# Deciding on an order of unknown fate and on a difference between our books and the exchange's; cancelling an
+# order and closing a position.
+SETTLE = ("execution.resolve_order", "execution.settle_divergence", "execution.operate_order")
 DEEDS: dict[str, tuple[Deed, ...]] = {
     "viewer": (),
     "operator": (Deed.APPROVE, Deed.REDUCE, Deed.REJECT, Deed.HALT),
