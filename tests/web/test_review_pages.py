@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
 from django.http import HttpResponse
 from django.test import Client
 
@@ -18,7 +17,6 @@ from execution.models import Divergence, OperatorRequest, Order, Probe, Reconcil
 from execution.rules import reporting
 from tests.web import seeding
 from tradingbot.core import clock
-from tradingbot.operations.roles import ensure_roles
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -27,15 +25,8 @@ HTMX = {"HTTP_HX_REQUEST": "true"}
 @pytest.fixture
 def desk(client: Client) -> seeding.Desk:
     found = seeding.desk(clock.now())
-    client.force_login(in_role("ana", "operator"))
+    client.force_login(seeding.person("ana", "operator"))
     return found
-
-
-def in_role(name: str, role: str) -> Any:
-    ensure_roles()
-    user = seeding.operator(name)
-    user.groups.add(Group.objects.get(name=role))
-    return user
 
 
 def said(answer: HttpResponse) -> str:
@@ -114,7 +105,7 @@ def test_answer_is_taken_as_a_row_for_a_worker(client: Client, desk: seeding.Des
 
 def test_second_answer_gets_a_409_with_who_and_when(client: Client, desk: seeding.Desk) -> None:
     answer(client, desk.unknown, "confirm_absent")
-    client.force_login(in_role("bob", "operator"))
+    client.force_login(seeding.person("bob", "operator"))
 
     reply = answer(client, desk.unknown, "keep_watching")
 
@@ -144,7 +135,7 @@ def test_malformed_answer_is_refused_whole(
 
 
 def test_viewer_may_look_and_not_decide(client: Client, desk: seeding.Desk) -> None:
-    client.force_login(in_role("vera", "viewer"))
+    client.force_login(seeding.person("vera", "viewer"))
 
     text = client.get(f"/orders/{desk.unknown.pk}/review/").content.decode()
     reply = answer(client, desk.unknown, "keep_watching")
@@ -190,7 +181,7 @@ def test_divergence_shows_both_records_its_cause_and_what_may_be_done(
 def test_decision_closes_it_and_the_second_is_told_whose_it_was(client: Client, desk: seeding.Desk) -> None:
     found = Divergence.objects.get(closed_at=None)
     assert decide(client, found, "adopt").status_code == 200
-    client.force_login(in_role("bob", "operator"))
+    client.force_login(seeding.person("bob", "operator"))
 
     reply = decide(client, found, "ignore")
 
@@ -212,7 +203,7 @@ def test_malformed_decision_is_refused(
 
 
 def test_viewer_settles_nothing(client: Client, desk: seeding.Desk) -> None:
-    client.force_login(in_role("vera", "viewer"))
+    client.force_login(seeding.person("vera", "viewer"))
     found = Divergence.objects.get(closed_at=None)
 
     assert decide(client, found, "ignore").status_code == 409
