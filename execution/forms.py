@@ -1,5 +1,7 @@
 """Forms of execution."""
 
+from decimal import Decimal
+
 from django import forms
 
 from execution.contracts import Decision, RequestKind
@@ -38,6 +40,21 @@ class ReviewForm(_AnswerForm):
         if any(len(word) > 18 for word in text.split()):
             raise forms.ValidationError("A trade id has at most 18 digits.")
         return [int(word) for word in text.split()]
+
+
+class CancelForm(_AnswerForm):
+    """A cancel of an order of ours."""
+
+
+class CloseForm(forms.Form):
+    """A close names what the page showed as held, and says why."""
+
+    quantity = forms.RegexField(r"^\d{1,20}(\.\d{1,16})?$")
+    reason = forms.CharField(max_length=REASON_LENGTH_MAX)
+
+    def clean_quantity(self) -> Decimal:
+        """The quantity, exactly as it was shown."""
+        return Decimal(self.cleaned_data["quantity"])
 
 
 class SettleForm(_AnswerForm):

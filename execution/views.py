@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from uuid import UUID
 
+from django.forms import Form
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -11,7 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from execution import selectors, services
 from execution.contracts import AnswerRefused, Decision, RequestKind
-from execution.forms import WATCH, ApproveForm, ReviewForm, SettleForm
+from execution.forms import WATCH, ApproveForm, CancelForm, CloseForm, ReviewForm, SettleForm
 from execution.models import Divergence, Order, ReconciliationRun
 from execution.rules import reporting
 from proposals import selectors as proposals
@@ -68,6 +69,55 @@ def order(request: HttpRequest, order_id: UUID) -> HttpResponse:
     found = _order(order_id)
     context = {"here": "orders", "panels": (f"order:{order_id}",), "order": found}
     return render(request, "execution/order_page.html", context)
+
+
+@never_cache
+@require_POST
+def cancel_order(request: HttpRequest, order_id: UUID) -> HttpResponse:
+    """Ask for the cancel of an open order of ours; a trading worker sends it, once."""
+    _order(order_id)
+    form = CancelForm(request.POST)
+    shown = commands.Shown(keys=(f"order:{order_id}",), page=reverse("order", args=[order_id]))
+    if not form.is_valid():
+        return commands.refused(request, shown, sentence=_first_error(form), status=422)
+    said = form.cleaned_data
+    sentence = "Taken. It is sent once; what came of it shows here in a few seconds."
+    return _answer(
+        request,
+        shown,
+        lambda: services.ask_cancel(
+            order_id=order_id,
+            version=said["version"],
+            reason=said["reason"],
+            actor=request.user.get_username(),
+            now=clock.now(),
+        ),
+        sentence,
+    )
+
+
+@never_cache
+@require_POST
+def close_position(request: HttpRequest, symbol: str) -> HttpResponse:
+    """Ask to sell all of a position at market; a trading worker cancels its protection first and sells once."""
+    form = CloseForm(request.POST)
+    shown = commands.Shown(keys=("positions",), page=reverse("positions"))
+    if not form.is_valid():
+        return commands.refused(request, shown, sentence=_first_error(form), status=422)
+    said = form.cleaned_data
+    sentence = "Taken. Its protection is cancelled, then it is sold once; the outcome shows here."
+    return _answer(
+        request,
+        shown,
+        lambda: services.ask_close(
+            symbol=symbol,
+            quantity=said["quantity"],
+            reason=said["reason"],
+            actor=request.user.get_username(),
+            now=clock.now(),
+        ),
+        sentence,
+    )
 
 
 @never_cache
@@ -242,7 +292,7 @@ def _not_allowed(request: HttpRequest, shown: commands.Shown) -> HttpResponse:
     return commands.refused(request, shown, sentence=sentence, status=409)
 
 
-def _first_error(form: ReviewForm | SettleForm) -> str:
+def _first_error(form: Form) -> str:
     sentences = {
         "reason": "say why, in at most 300 characters.",
         "trade_ids": "trade ids are whole numbers, divided by commas.",

@@ -1,11 +1,13 @@
 """Positions, equity, and how much of each limit is used."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from execution import selectors
-from execution.models import Position
+from execution.contracts import RequestKind
+from execution.models import OperatorRequest, Position
 from execution.selectors import protection
 from risk import selectors as risk
 from risk.contracts import Limits, LimitsMissing, Portfolio
@@ -14,6 +16,7 @@ from tradingbot.core.decimals import ZERO, plain
 from tradingbot.core.panels import panel
 
 POSITIONS_SHOWN = 50
+CLOSE_IS_NEWS = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Held:
     residue: bool
     guards: list[protection.Guard]
     exposed: Decimal
+    closing: OperatorRequest | None
 
     @property
     def protected(self) -> bool:
@@ -47,6 +51,7 @@ def positions(user: Any, argument: str) -> dict[str, Any]:
     return {
         "held": held,
         "closed": [row for row in rows if not row.quantity],
+        "may": user.has_perm("execution.operate_order"),
         "realised": sum((row.realised_pnl_quote for row in rows), ZERO),
         "fees": sum((row.fees_quote for row in rows), ZERO),
         "unrealised": sum(known, ZERO) if len(known) == len(held) else None,
@@ -66,7 +71,19 @@ def _held(row: Position, quote: Any) -> Held:
         residue=selectors.is_residue(row, quote),
         guards=live,
         exposed=protection.cover(row, live).exposed,
+        closing=_last_close(row.symbol),
     )
+
+
+def _last_close(symbol: str) -> OperatorRequest | None:
+    """The close of the position that a person asked for last, while it is news."""
+    found = OperatorRequest.objects.filter(
+        environment=selectors.ENVIRONMENT,
+        kind=RequestKind.CLOSE_POSITION,
+        order__symbol=symbol,
+        asked_at__gt=clock.now() - CLOSE_IS_NEWS,
+    )
+    return found.order_by("-id").first()
 
 
 @dataclass(frozen=True, slots=True)

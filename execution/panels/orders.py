@@ -6,7 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from execution import selectors
+from execution.contracts import PROTECTIVE_ROLES, OrderStatus
 from execution.models import Fill, Order
+from execution.selectors import protection
 from proposals import selectors as proposals
 from proposals.contracts import ProposalStatus
 from proposals.models import Proposal
@@ -17,6 +19,7 @@ PAGE_ROWS = 50
 PAGES_MAX = 200
 RECENT_SHOWN = 10
 STEPS_MAX = 200
+REQUESTS_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,20 @@ def order(user: Any, argument: str) -> dict[str, Any]:
         row = _orders().get(pk=UUID(argument))
     except (ValueError, Order.DoesNotExist) as error:
         raise UnknownPanel("there is no such order") from error
-    return _order_context(row)
+    return _order_context(row) | _operating(row, user)
+
+
+def _operating(row: Order, user: Any) -> dict[str, Any]:
+    """What a person may do with the order now, and what was asked of it."""
+    requests = list(row.requests.order_by("-id")[:REQUESTS_SHOWN])
+    open_there = row.status == OrderStatus.CONFIRMED and not protection.has_ended(row)
+    return {
+        "asked": next((request for request in requests if request.done_at is None), None),
+        "answered": [request for request in requests if request.done_at is not None],
+        "cancellable": open_there and row.role not in PROTECTIVE_ROLES,
+        "protects": open_there and row.role in PROTECTIVE_ROLES,
+        "may": user.has_perm("execution.operate_order"),
+    }
 
 
 @panel("order.fate", template="execution/fate.html", topics={"proposal", "order"})

@@ -210,6 +210,12 @@ def span(value: Any) -> str:
 
 
 @register.filter
+def plain_number(value: Any) -> str:
+    """A Decimal as plain text, for a hidden field that must come back exactly."""
+    return plain(value) if isinstance(value, Decimal) else ""
+
+
+@register.filter
 def raw_json(value: Any) -> str:
     """A stored answer of the exchange, as one line of JSON."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
