@@ -16,7 +16,16 @@ from pathlib import Path
 import msgspec
 
 from simulator.decimals import ZERO
-from simulator.engine.contracts import Account, Balance, KeyType, Order, OrderList, PreventedMatch, Trade
+from simulator.engine.contracts import (
+    Account,
+    Amendment,
+    Balance,
+    KeyType,
+    Order,
+    OrderList,
+    PreventedMatch,
+    Trade,
+)
 from simulator.engine.exchange import Exchange
 from simulator.engine.ledger import House
 from simulator.engine.settlement import Changes
@@ -49,6 +58,9 @@ CREATE TABLE IF NOT EXISTS trades (
     PRIMARY KEY (symbol, trade_id, order_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS prevented_matches (
     symbol TEXT NOT NULL, match_id INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (symbol, match_id))
+    WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS amendments (
+    symbol TEXT NOT NULL, execution_id INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (symbol, execution_id))
     WITHOUT ROWID;
 """
 
@@ -132,6 +144,8 @@ class Store:
             exchange.records.add_trade(msgspec.json.decode(body, type=Trade))
         for (body,) in self._db.execute("SELECT body FROM prevented_matches ORDER BY symbol, match_id"):
             exchange.records.add_prevented(msgspec.json.decode(body, type=PreventedMatch))
+        for (body,) in self._db.execute("SELECT body FROM amendments ORDER BY symbol, execution_id"):
+            exchange.records.add_amendment(msgspec.json.decode(body, type=Amendment))
         exchange.records.counters.update(self._db.execute("SELECT name, value FROM counters"))
         exchange.audit()
 
@@ -180,6 +194,10 @@ class Store:
             "INSERT INTO prevented_matches VALUES (?, ?, ?)",
             [(match.symbol, match.match_id, msgspec.json.encode(match)) for match in changes.prevented],
         )
+        self._db.executemany(
+            "INSERT INTO amendments VALUES (?, ?, ?)",
+            [(one.symbol, one.execution_id, msgspec.json.encode(one)) for one in changes.amendments],
+        )
         counters = exchange.records.counters
         self._db.executemany(
             "INSERT OR REPLACE INTO counters VALUES (?, ?)", counters.items() - self._counters.items()
@@ -190,7 +208,15 @@ class Store:
         """Forget every order, list, trade, balance and counter; the accounts with their keys stay."""
         self._counters = {}
         with self._transaction():
-            for table in ("balances", "orders", "order_lists", "trades", "prevented_matches", "counters"):
+            for table in (
+                "balances",
+                "orders",
+                "order_lists",
+                "trades",
+                "prevented_matches",
+                "amendments",
+                "counters",
+            ):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
 
     @staticmethod

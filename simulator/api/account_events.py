@@ -140,7 +140,7 @@ def _list_status(event: ListEvent) -> dict[str, Any]:
         "s": order_list.symbol,
         "g": order_list.list_id,
         "c": order_list.kind.contingency,
-        "l": "ALL_DONE" if order_list.is_done else "EXEC_STARTED",
+        "l": "UPDATED" if event.renamed else "ALL_DONE" if order_list.is_done else "EXEC_STARTED",
         "L": "ALL_DONE" if order_list.is_done else "EXECUTING",
         "r": "NONE",
         "C": order_list.client_order_id,

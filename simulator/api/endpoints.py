@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from simulator.api import order_lists, public, replace, trading
+from simulator.api import amend, order_lists, public, replace, trading
 from simulator.api import parameter_names as names
 from simulator.api.desk import Call, Handler
 from simulator.api.params import Params
@@ -67,6 +67,8 @@ TICKER_PRICE = Endpoint(public.ticker_price, _by_symbol(2, 4), names.TICKER)
 BOOK_TICKER = Endpoint(public.book_ticker, _by_symbol(2, 4), names.TICKER)
 TICKER_24HR = Endpoint(public.ticker_24hr, _day_weight, names.TICKER_DAY)
 AVG_PRICE = Endpoint(public.avg_price, 2, names.SYMBOL)
+EXECUTION_RULES = Endpoint(public.execution_rules, _by_symbol(2, 40), names.TICKER)
+REFERENCE_PRICE = Endpoint(public.reference_price, 2, names.SYMBOL)
 DEPTH = Endpoint(public.depth, _depth_weight, names.DEPTH)
 TRADES = Endpoint(public.trades, 25, names.TRADES)
 HISTORICAL_TRADES = Endpoint(public.historical_trades, 25, names.OLD_TRADES)
@@ -94,6 +96,8 @@ MY_PREVENTED_MATCHES = Endpoint(
 )
 ORDER_RATE_LIMITS = Endpoint(trading.order_rate_limits, 40, names.NONE, signed=True)
 
+AMEND = Endpoint(amend.keep_priority, 4, names.AMEND, signed=True)
+AMENDMENTS = Endpoint(amend.amendments, 4, names.AMENDMENTS, signed=True)
 CANCEL_REPLACE = Endpoint(replace.cancel_replace, 1, names.CANCEL_REPLACE, signed=True, free_on_success=True)
 PLACE_LIST = {
     kind: Endpoint(order_lists.placing(kind), 1, getattr(names, kind), signed=True, free_on_success=True)
@@ -116,6 +120,8 @@ REST: dict[tuple[str, str], Endpoint] = {
     ("GET", "ticker/bookTicker"): BOOK_TICKER,
     ("GET", "ticker/24hr"): TICKER_24HR,
     ("GET", "avgPrice"): AVG_PRICE,
+    ("GET", "executionRules"): EXECUTION_RULES,
+    ("GET", "referencePrice"): REFERENCE_PRICE,
     ("GET", "depth"): DEPTH,
     ("GET", "trades"): TRADES,
     ("GET", "historicalTrades"): HISTORICAL_TRADES,
@@ -132,6 +138,8 @@ REST: dict[tuple[str, str], Endpoint] = {
     ("GET", "myTrades"): MY_TRADES,
     ("GET", "myPreventedMatches"): MY_PREVENTED_MATCHES,
     ("GET", "rateLimit/order"): ORDER_RATE_LIMITS,
+    ("PUT", "order/amend/keepPriority"): AMEND,
+    ("GET", "order/amendments"): AMENDMENTS,
     ("POST", "order/cancelReplace"): CANCEL_REPLACE,
     **{("POST", f"orderList/{kind.lower()}"): endpoint for kind, endpoint in PLACE_LIST.items()},
     ("GET", "orderList"): QUERY_LIST,
@@ -154,6 +162,8 @@ WS_API: dict[str, Endpoint] = {
     "ticker.book": BOOK_TICKER,
     "ticker.24hr": TICKER_24HR,
     "avgPrice": AVG_PRICE,
+    "executionRules": EXECUTION_RULES,
+    "referencePrice": REFERENCE_PRICE,
     "depth": DEPTH,
     "trades.recent": TRADES,
     "trades.historical": HISTORICAL_TRADES,
@@ -170,6 +180,8 @@ WS_API: dict[str, Endpoint] = {
     "allOrders": ALL_ORDERS,
     "myTrades": MY_TRADES,
     "myPreventedMatches": MY_PREVENTED_MATCHES,
+    "order.amend.keepPriority": AMEND,
+    "order.amendments": AMENDMENTS,
     "order.cancelReplace": CANCEL_REPLACE,
     **{f"orderList.place.{kind.lower()}": endpoint for kind, endpoint in PLACE_LIST.items()},
     "orderList.status": QUERY_LIST,

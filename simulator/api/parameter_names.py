@@ -44,6 +44,8 @@ ORDER = (
 ORDER_TEST = ORDER | {"computeCommissionRates"}
 FIND_ORDER = SYMBOL | {"orderId", "origClientOrderId"}
 CANCEL = FIND_ORDER | {"newClientOrderId", "cancelRestrictions"}
+AMEND = FIND_ORDER | {"newClientOrderId", "newQty"}
+AMENDMENTS = SYMBOL | {"orderId", "fromExecutionId", "limit"}
 CANCEL_REPLACE = ORDER | {
     "cancelReplaceMode", "cancelNewClientOrderId", "cancelOrigClientOrderId", "cancelOrderId",
     "cancelRestrictions", "orderRateLimitExceededMode",

@@ -222,6 +222,21 @@ def avg_price(desk: Desk, call: Call) -> dict[str, Any]:
     return {"mins": minutes, "price": units_text(tape.average_price(minutes)), "closeTime": tape.last_ms}
 
 
+def execution_rules(desk: Desk, call: Call) -> dict[str, Any]:
+    """GET executionRules: no symbol here has any, beyond its filters."""
+    if len(call.params.names() & {"symbol", "symbols", "symbolStatus"}) > 1:
+        raise ExchangeError(-1128, "Combination of optional parameters invalid.")
+    _symbols(desk, call.params)
+    _status(call.params)
+    return {"symbolRules": []}
+
+
+def reference_price(desk: Desk, call: Call) -> dict[str, Any]:
+    """GET referencePrice: no symbol here ever had one; the filters use the average price."""
+    desk.instrument(call.params.required("symbol"))
+    raise ExchangeError(-2043, "This symbol doesn't have a reference price.")
+
+
 def depth(desk: Desk, call: Call) -> dict[str, Any]:
     instrument = desk.instrument(call.params.required("symbol"))
     _check_status(desk, [instrument.symbol], _status(call.params))

@@ -37,8 +37,8 @@ def order_ack(order: Order) -> dict[str, Any]:
 def order_result(order: Order) -> dict[str, Any]:
     """newOrderRespType RESULT."""
     result = order_ack(order) | {
-        **_order_amounts(order),
-        **_order_extras(order),
+        **order_amounts(order),
+        **order_extras(order),
         "workingTime": order.working_ms,
         "selfTradePreventionMode": order.self_trade_prevention,
     }
@@ -107,8 +107,8 @@ def order_query(order: Order) -> dict[str, Any]:
         "orderId": order.order_id,
         "orderListId": order.list_id,
         "clientOrderId": order.client_order_id,
-        **_order_amounts(order),
-        **_order_extras(order),
+        **order_amounts(order),
+        **order_extras(order),
         "stopPrice": money_text(order.stop_price),
         "icebergQty": money_text(order.iceberg_quantity),
         "time": order.created_ms,
@@ -129,13 +129,14 @@ def order_canceled(order: Order, cancel_client_order_id: str) -> dict[str, Any]:
         "orderListId": order.list_id,
         "clientOrderId": cancel_client_order_id,
         "transactTime": order.updated_ms,
-        **_order_amounts(order),
-        **_order_extras(order),
+        **order_amounts(order),
+        **order_extras(order),
         "selfTradePreventionMode": order.self_trade_prevention,
     }
 
 
-def _order_amounts(order: Order) -> dict[str, Any]:
+def order_amounts(order: Order) -> dict[str, Any]:
+    """What every report of an order shows of it."""
     return {
         "price": money_text(order.price),
         "origQty": money_text(order.quantity),
@@ -149,7 +150,7 @@ def _order_amounts(order: Order) -> dict[str, Any]:
     }
 
 
-def _order_extras(order: Order) -> dict[str, Any]:
+def order_extras(order: Order) -> dict[str, Any]:
     """Fields that are only there when they mean something (binance.md §2.4)."""
     extras: dict[str, Any] = {}
     if order.type.is_stop:

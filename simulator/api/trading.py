@@ -88,7 +88,7 @@ def check_order(desk: Desk, call: Call) -> dict[str, Any]:
 
 def query_order(desk: Desk, call: Call) -> dict[str, Any]:
     """GET order by orderId or origClientOrderId."""
-    order = _find_order(desk, call, unknown_order)
+    order = find_order(desk, call, unknown_order)
     if not all_visible(desk, call, [order]):
         raise unknown_order()
     return order_query(order)
@@ -102,7 +102,7 @@ def cancel_order(desk: Desk, call: Call) -> dict[str, Any]:
         raise ExchangeError(
             -1145, "`cancelRestrictions` has to be either `ONLY_NEW` or `ONLY_PARTIALLY_FILLED`."
         )
-    order = _find_order(desk, call, cancel_rejected)
+    order = find_order(desk, call, cancel_rejected)
     wanted = {"ONLY_NEW": OrderStatus.NEW, "ONLY_PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED}
     if restrictions and order.is_open and order.status is not wanted[restrictions]:
         raise ExchangeError(-2011, "Order was not canceled due to cancel restrictions.")
@@ -229,7 +229,7 @@ def response_shape(default: str, params: Params) -> str:
     return shape
 
 
-def _find_order(desk: Desk, call: Call, absent: Callable[[], ExchangeError]) -> Order:
+def find_order(desk: Desk, call: Call, absent: Callable[[], ExchangeError]) -> Order:
     """By orderId if given (then a client id given as well must agree, -2039), else by client id."""
     symbol = desk.instrument(call.params.required("symbol")).symbol
     order_id = call.params.integer("orderId")

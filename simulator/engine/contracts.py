@@ -83,6 +83,7 @@ class Execution(StrEnum):
     NEW = "NEW"
     TRADE = "TRADE"
     CANCELED = "CANCELED"
+    REPLACED = "REPLACED"
     EXPIRED = "EXPIRED"
     TRADE_PREVENTION = "TRADE_PREVENTION"
 
@@ -282,6 +283,20 @@ class PreventedMatch:
     time_ms: int
 
 
+@dataclass(slots=True, frozen=True)
+class Amendment:
+    """An order that was made smaller in its place."""
+
+    symbol: str
+    order_id: int
+    execution_id: int
+    client_order_id_before: str
+    client_order_id: str
+    quantity_before: Decimal
+    quantity: Decimal
+    time_ms: int
+
+
 class KeyType(StrEnum):
     HMAC = "HMAC"
     RSA = "RSA"
@@ -348,12 +363,13 @@ class DepositEvent:
 
 @dataclass(slots=True, frozen=True)
 class ListEvent:
-    """A listStatus: `status` is EXEC_STARTED or ALL_DONE; `orders` are (orderId, clientOrderId)."""
+    """A listStatus: `orders` are (orderId, clientOrderId); `renamed` tells that one of them has another id."""
 
     account_id: int
     order_list: OrderList
     orders: tuple[tuple[int, str], ...]
     time_ms: int
+    renamed: bool = False
 
 
 AccountEvent = OrderEvent | PositionEvent | DepositEvent | ListEvent

@@ -11,10 +11,12 @@ from typing import Any
 
 from simulator.decimals import ZERO, from_units
 from simulator.engine.account_filters import RULES, ExchangeRules, check_account
+from simulator.engine.amending import as_request, carry_out, check_amend
 from simulator.engine.book import Book
 from simulator.engine.contracts import (
     Account,
     AccountEvent,
+    Amendment,
     DepositEvent,
     Execution,
     KeyType,
@@ -189,6 +191,16 @@ class Exchange:
         )
         self._end_command(now_ms)
         return copy(order)
+
+    def amend(self, order: Order, quantity: Decimal, client_order_id: str, now_ms: int) -> Amendment:
+        """Make an open order smaller without losing its place. Raises ExchangeError, changing nothing."""
+        check_amend(order, quantity, client_order_id, self.instruments[order.symbol], self.records)
+        self.check(as_request(order, quantity))
+        amendment = carry_out(
+            order, quantity, client_order_id, self.records, self._settlement, self._floor, now_ms
+        )
+        self._end_command(now_ms)
+        return amendment
 
     def cancel_list(self, order_list: OrderList, cancel_client_order_id: str, now_ms: int) -> None:
         """Cancel an order list whole. Raises -2011 when it is done."""

@@ -62,6 +62,7 @@ class Instrument:
     max_algo_orders: int = 5
     max_iceberg_orders: int | None = None
     max_order_lists: int = 20
+    max_order_amends: int = 10
     max_iceberg_parts: int = 100
     max_position: Decimal | None = None
     percent_price_up: Decimal | None = None
@@ -192,6 +193,7 @@ def filters_json(instrument: Instrument) -> list[dict[str, Any]]:
         },
         {"filterType": "MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": instrument.max_algo_orders},
         {"filterType": "MAX_NUM_ORDER_LISTS", "maxNumOrderLists": instrument.max_order_lists},
+        {"filterType": "MAX_NUM_ORDER_AMENDS", "maxNumOrderAmends": instrument.max_order_amends},
         *_filters_that_may_be_off(instrument),
     ]
 
@@ -259,7 +261,8 @@ def changed(instrument: Instrument, values: dict[str, Any]) -> Instrument:
 
 _PLAIN_NUMBER = re.compile(r"^[0-9]{1,12}(\.[0-9]{1,8})?$")
 _COUNT_FIELDS = frozenset(
-    {"max_open_orders", "max_algo_orders", "max_iceberg_orders", "max_order_lists", "max_iceberg_parts",
+    {"max_open_orders", "max_algo_orders", "max_iceberg_orders", "max_order_lists", "max_order_amends",
+     "max_iceberg_parts",
      "trailing_delta_min", "trailing_delta_max", "average_price_minutes"}
 )  # fmt: skip
 _MONEY_FIELDS = frozenset(
@@ -293,7 +296,7 @@ def instrument_json(instrument: Instrument) -> dict[str, Any]:
         "quoteOrderQtyMarketAllowed": True,
         "allowTrailingStop": True,
         "cancelReplaceAllowed": True,
-        "amendAllowed": False,
+        "amendAllowed": True,
         "pegInstructionsAllowed": False,
         "isSpotTradingAllowed": True,
         "isMarginTradingAllowed": False,

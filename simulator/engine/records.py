@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from simulator.engine.contracts import Order, OrderList, PreventedMatch, Trade
+from simulator.engine.contracts import Amendment, Order, OrderList, PreventedMatch, Trade
 
 
 class Records:
@@ -20,6 +20,7 @@ class Records:
         self._open_client_ids: dict[tuple[int, str], Order] = {}
         self._trades: dict[tuple[int, str], list[Trade]] = defaultdict(list)
         self._prevented: dict[tuple[int, str], list[PreventedMatch]] = defaultdict(list)
+        self._amendments: dict[tuple[str, int], list[Amendment]] = defaultdict(list)
         self.lists: dict[int, OrderList] = {}
         self._open_lists: dict[int, dict[int, OrderList]] = defaultdict(dict)
 
@@ -28,7 +29,8 @@ class Records:
         accounts = self.counters["account"]
         for index in (
             self.counters, self._orders, self._by_client_id, self._by_account, self._open,
-            self._open_client_ids, self._trades, self._prevented, self.lists, self._open_lists,
+            self._open_client_ids, self._trades, self._prevented, self._amendments, self.lists,
+            self._open_lists,
         ):  # fmt: skip
             index.clear()
         self.counters["account"] = accounts
@@ -84,6 +86,21 @@ class Records:
     def prevented_of(self, account_id: int, symbol: str) -> list[PreventedMatch]:
         """Every prevented match of an account on a symbol, ascending by id."""
         return self._prevented[(account_id, symbol)]
+
+    def add_amendment(self, amendment: Amendment) -> None:
+        self._amendments[(amendment.symbol, amendment.order_id)].append(amendment)
+
+    def amendments_of(self, order: Order) -> list[Amendment]:
+        """Every amendment of an order, the first one first."""
+        return self._amendments[(order.symbol, order.order_id)]
+
+    def rename(self, order: Order, client_order_id: str) -> None:
+        """An amended order answers to its new client id."""
+        self._by_client_id.pop((order.account_id, order.symbol, order.client_order_id), None)
+        del self._open_client_ids[(order.account_id, order.client_order_id)]
+        order.client_order_id = client_order_id
+        self._by_client_id[(order.account_id, order.symbol, client_order_id)] = order
+        self._open_client_ids[(order.account_id, client_order_id)] = order
 
     def by_id(self, account_id: int, symbol: str, order_id: int) -> Order | None:
         order = self._orders[symbol].get(order_id)

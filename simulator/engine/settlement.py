@@ -10,6 +10,7 @@ from decimal import Decimal
 from simulator.decimals import ZERO, amount, round_down_to_smallest
 from simulator.engine.contracts import (
     AccountEvent,
+    Amendment,
     Execution,
     ExpiryReason,
     ListEvent,
@@ -46,6 +47,7 @@ class Changes:
     orders: dict[tuple[str, int], Order] = field(default_factory=dict)
     trades: list[Trade] = field(default_factory=list)
     prevented: list[PreventedMatch] = field(default_factory=list)
+    amendments: list[Amendment] = field(default_factory=list)
     lists: dict[int, OrderList] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -252,6 +254,12 @@ class Settlement:
             self.trim(order)
         self.tell(order, Execution.TRADE_PREVENTION, match.time_ms, prevented=match)
 
+    def give_back(self, order: Order, needed: Decimal) -> None:
+        """Keep no more locked than that."""
+        if needed < order.locked:
+            self.ledger.unlock(order.account_id, order.locked_asset, order.locked - needed)
+            order.locked = needed
+
     def pass_lock(self, giver: Order, taker: Order) -> None:
         """The legs of a pair lock once: the one that goes on takes what the other one held."""
         taker.locked += giver.locked
@@ -306,15 +314,24 @@ class Settlement:
             )
         )
 
+    def execution_id_of(self, order: Order) -> int:
+        """That of the last event of an order in the present command."""
+        return next(
+            event.execution_id
+            for event in reversed(self.events)
+            if isinstance(event, OrderEvent)
+            and (event.order.symbol, event.order.order_id) == (order.symbol, order.order_id)
+        )
+
     def note(self, order: Order) -> None:
         """Note that an order has changed, for the state file."""
         self.changes.orders[(order.symbol, order.order_id)] = order
 
-    def tell_list(self, order_list: OrderList, now_ms: int) -> None:
+    def tell_list(self, order_list: OrderList, now_ms: int, *, renamed: bool = False) -> None:
         """Note that an order list has changed and report it to its owner."""
         self.changes.lists[order_list.list_id] = order_list
         legs = tuple((leg.order_id, leg.client_order_id) for leg in self.records.legs(order_list))
-        self.events.append(ListEvent(order_list.account_id, deepcopy(order_list), legs, now_ms))
+        self.events.append(ListEvent(order_list.account_id, deepcopy(order_list), legs, now_ms, renamed))
 
     def finish(self, now_ms: int) -> None:
         """End of a command: the books must add up; each touched account hears its new balances once."""

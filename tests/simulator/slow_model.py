@@ -16,6 +16,7 @@ KEPT = Decimal("0.999")
 ZERO = Decimal(0)
 STOPS_MAX = 5
 LISTS_MAX = 20
+AMENDS_MAX = 10
 BALANCE = "Account has insufficient balance for requested action."
 TRIGGER = "Order would trigger immediately."
 TAKE = "Order would immediately match and take."
@@ -47,6 +48,7 @@ class Row:
     place: int = 0
     trail: int = 0
     fired: bool = False
+    amends: int = 0
     group: Group | None = None
 
     @property
@@ -104,7 +106,7 @@ class Group:
 
 @dataclass
 class SlowExchange:
-    """`place`, `place_list`, `cancel`, `tick` and `move_money` are the commands; a refusal is handed back."""
+    """`place`, `place_list`, `cancel`, `amend`, `tick` and `move_money` are the commands; a refusal is handed back."""
 
     money: dict[tuple[int, str], Decimal]
     last: int
@@ -180,6 +182,30 @@ class SlowExchange:
                     self.end(leg, "CANCELED", "CANCELED")
             self.finish(group)
         self.end_command()
+
+    def amend(self, row: Row, quantity: Decimal) -> str | None:
+        """Make an order smaller where it stands, and the other leg of its pair with it."""
+        group = row.group
+        if group is not None and group.onward and row.status == "PENDING_NEW":
+            return "Order amend (pending OPO order) is not supported."
+        if quantity > row.quantity:
+            return "Order amend (quantity increase) is not supported."
+        if quantity == row.quantity or quantity <= row.done + row.lost:
+            return "The requested action would change no state; rejecting."
+        if row.amends >= AMENDS_MAX:
+            return "Filter failure: MAX_NUM_ORDER_AMENDS"
+        legs = [row]
+        if group is not None and len(group.rest) == 2 and row is not group.working:
+            legs += [leg for leg in group.rest if leg.open and leg is not row]
+        row.amends += 1
+        for leg in legs:
+            leg.quantity = quantity
+            leg.iceberg = min(leg.iceberg, quantity)
+            self.tell(leg, "REPLACED")
+        dearest = max(leg.need for leg in legs)
+        for leg in legs:
+            self.set_lock(leg, min(leg.lock, dearest))
+        return self.end_command()
 
     def tick(self, price: int, volume: Decimal, hits: str) -> None:
         """The tape trades: its volume reaches resting orders of one side, stops follow, then trigger."""

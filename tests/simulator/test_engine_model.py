@@ -230,6 +230,23 @@ class ModelMachine(RuleBasedStateMachine):
             self.exchange.cancel(order, "cancel", 600)
             self.model.cancel(row)
 
+    @rule(pick=st.integers(0, 20), share=st.sampled_from(["0.5", "0.75", "1", "1.25"]))
+    def amend(self, pick: int, share: str) -> None:
+        rows = [row for row in self.model.rows if row.open]
+        if not rows:
+            return
+        row, refusal = rows[pick % len(rows)], None
+        quantity = row.quantity * Decimal(share) // Decimal("0.00025") * Decimal("0.00025")
+        if quantity * 19_000 < 5 or row.quantity < Decimal("0.001"):
+            return
+        order = self.exchange.records.by_client_id(self.accounts[row.owner], SYMBOL, row.name)
+        assert order is not None
+        try:
+            self.exchange.amend(order, quantity, row.name, 650)
+        except ExchangeError as error:
+            refusal = error.message
+        assert refusal == self.model.amend(row, quantity)
+
     @rule(who=WHO, amount=st.integers(-1_500, 1_500).filter(bool))
     def move_money(self, who: int, amount: int) -> None:
         refusal = None

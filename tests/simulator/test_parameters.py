@@ -74,6 +74,12 @@ def test_bad_parameter_of_market_data_is_refused(
     assert code(trader.get(path, **params)) == (400, expected)
 
 
+def test_no_symbol_has_execution_rules_or_a_reference_price(trader: Trader) -> None:
+    assert trader.get("executionRules", symbol="BTCUSDT").json() == {"symbolRules": []}
+    assert code(trader.get("executionRules", symbol="BTCUSDT", symbolStatus="TRADING")) == (400, -1128)
+    assert code(trader.get("referencePrice", symbol="BTCUSDT")) == (400, -2043)
+
+
 def test_permissions_and_status_choose_symbols(trader: Trader) -> None:
     def symbols(**params: str) -> list[str]:
         return [row["symbol"] for row in trader.get("exchangeInfo", **params).json()["symbols"]]
