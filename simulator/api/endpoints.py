@@ -36,7 +36,7 @@ def _by_order(with_order: int, without: int) -> Callable[[Params], int]:
 
 @cache
 def _known(reads: frozenset[str], signed: bool, over_ws: bool) -> frozenset[str]:
-    signature = names.SIGNATURE | {"apiKey"} if over_ws else names.SIGNATURE
+    signature = names.WS_SIGNATURE if over_ws else names.SIGNATURE
     return reads | (signature if signed else names.NONE) | (names.WS_ALWAYS if over_ws else names.NONE)
 
 

@@ -10,6 +10,18 @@ NONE: frozenset[str] = frozenset()
 SIGNATURE = frozenset({"timestamp", "recvWindow", "signature"})
 WS_ALWAYS = frozenset({"returnRateLimits"})
 
+WS_SIGNATURE = SIGNATURE | {"apiKey"}
+MANAGING = {
+    "userDataStream.subscribe": NONE,
+    "userDataStream.subscribe.signature": WS_SIGNATURE,
+    "userDataStream.unsubscribe": frozenset({"subscriptionId"}),
+    "session.logon": WS_SIGNATURE,
+    "session.status": NONE,
+    "session.logout": NONE,
+    "session.subscriptions": NONE,
+}
+"""Methods of the WS API that are about the connection itself."""
+
 SYMBOL = frozenset({"symbol"})
 SYMBOLS = frozenset({"symbol", "symbols"})
 EXCHANGE_INFO = SYMBOLS | {"permissions", "showPermissionSets", "symbolStatus"}

@@ -12,6 +12,7 @@ import msgspec
 from simulator.api.desk import Call
 from simulator.api.endpoints import WS_API, Endpoint
 from simulator.api.limits import order_limits_json, weight_limit_json
+from simulator.api.parameter_names import MANAGING, WS_ALWAYS
 from simulator.api.params import Params
 from simulator.api.security import account_of_key
 from simulator.api.time_units import answer_in_microseconds
@@ -137,6 +138,7 @@ class WsApi:
     ) -> Any:
         """Sessions and user-data subscriptions."""
         streams, sessions = self._venue.user_streams, self._venue.sessions
+        params.check_known(MANAGING.get(name, frozenset(params.names())) | WS_ALWAYS)
 
         def status() -> dict[str, Any]:
             subscribed = bool(streams.subscriptions(connection))

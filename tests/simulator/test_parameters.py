@@ -47,10 +47,12 @@ def test_ws_api_refuses_a_parameter_that_a_method_does_not_read(served: Served, 
             await ask(socket, "ticker.price", 1, symbol="BTCUSDT", other=1),
             await ask(socket, "account.status", 2, **signed_params(trader, symbol="BTCUSDT")),
             await ask(socket, "time", 3, symbol="BTCUSDT", timestamp=1),
+            await ask(socket, "session.status", 4, verbose=True),
+            await ask(socket, "userDataStream.subscribe.signature", 5, **signed_params(trader, events="all")),
         ]
         return [reply["error"]["code"] for reply in replies]
 
-    assert talk(f"{served.url}/ws-api/v3", session) == [-1104, -1104, -1101]
+    assert talk(f"{served.url}/ws-api/v3", session) == [-1104, -1104, -1101, -1104, -1104]
 
 
 @pytest.mark.parametrize(

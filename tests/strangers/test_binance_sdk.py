@@ -93,6 +93,23 @@ def test_sdk_takes_an_oco_and_an_opoco(spot: Spot) -> None:
     assert canceled.list_order_status == "ALL_DONE"
 
 
+def test_sdk_amends_in_place_and_reads_what_self_trade_prevention_took(spot: Spot) -> None:
+    api = spot.rest_api
+    last = float(api.ticker_price(symbol="BTCUSDT").data().actual_instance.price)
+    resting = api.new_order(
+        symbol="BTCUSDT", side="BUY", type="LIMIT", time_in_force="GTC", quantity=0.02, price=round(last * 0.9, 2)
+    ).data()  # fmt: skip
+
+    amended = api.order_amend_keep_priority(symbol="BTCUSDT", new_qty=0.01, order_id=resting.order_id).data()
+    rows = api.order_amendments(symbol="BTCUSDT", order_id=resting.order_id).data()
+    matches = api.my_prevented_matches(symbol="BTCUSDT", order_id=resting.order_id).data()
+    old = api.historical_trades(symbol="BTCUSDT", from_id=1, limit=5).data()
+
+    assert amended.amended_order.qty == "0.01000000"
+    assert [row.new_qty for row in rows] == ["0.01000000"]
+    assert matches == [] and len(old) == 5
+
+
 def test_sdk_streams_trades_and_books(spot: Spot) -> None:
     async def session() -> Any:
         connection = await spot.websocket_streams.create_connection()

@@ -40,3 +40,17 @@ def test_python_binance_takes_an_oco_and_hears_of_it(served: Served, trader: Tra
     kinds = [event["e"] for event in events]
     assert kinds == ["listStatus", "executionReport", "executionReport", "outboundAccountPosition"]
     assert {event["g"] for event in events[:3]} == {placed["orderListId"]}
+
+
+def test_python_binance_reads_and_streams_in_microseconds(served: Served, trader: Trader) -> None:
+    async def session(client: AsyncClient, manager: BinanceSocketManager) -> Any:
+        client.TIME_UNIT = "MICROSECOND"
+        client.session.headers["X-MBX-TIME-UNIT"] = client.TIME_UNIT
+        async with manager.trade_socket("BTCUSDT") as socket:
+            trade = await asyncio.wait_for(socket.recv(), 10)
+        return await client.get_server_time(), await client.get_klines(symbol="BTCUSDT", interval="1m"), trade
+
+    server, candles, trade = run_async(served, trader, session)
+
+    assert len(str(server["serverTime"])) == len(str(trade["T"])) == len(str(trade["E"])) == 16
+    assert all(row[0] % 60_000_000 == 0 and row[6] == row[0] + 59_999_999 for row in candles)
