@@ -62,11 +62,15 @@ class Compared:
 @panel(
     "proposal.rules",
     template="risk/rules.html",
-    topics={"proposal", "quote", "control", "limits", "feed", "position", "balance"},
+    topics={"proposal", "control", "limits", "feed"},
     keyed_by="proposal",
 )
 def verdict(user: Any, argument: str) -> dict[str, Any]:
-    """The gate rule by rule; while a person decides, beside it what the binding run would say now."""
+    """The gate rule by rule; while a person decides, beside it what the binding run would say now.
+
+    A quote does not wake it, which would judge all rules several times a second for every open card: the
+    socket's refresh of every 5 s does, and the card itself shows the price as it comes.
+    """
     row = find_proposal(argument)
     then = {rule["name"]: rule for rule in row.verdict}
     results = _judged_now(row)
@@ -78,6 +82,7 @@ def verdict(user: Any, argument: str) -> dict[str, Any]:
         "rules": rules,
         "counts": _counts(then.values()),
         "counts_now": _counts(now.values()) if now else None,
+        "judged_at": clock.now(),
         "limits_now": selectors.limits_history().values_list("version", flat=True).first(),
     }
 

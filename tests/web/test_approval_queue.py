@@ -116,6 +116,15 @@ def test_two_people_approve_and_the_first_orders_nothing(row: Proposal) -> None:
     assert "Approved by ana and bob at" in second.content.decode()
 
 
+def test_queue_says_which_proposal_takes_two_people(row: Proposal) -> None:
+    ana = signed_in("ana")
+    assert "2 must approve" not in ana.get("/approvals/").content.decode()
+
+    small(row, approvals_required=2)
+
+    assert "2 must approve" in ana.get("/approvals/").content.decode()
+
+
 def test_late_approver_is_told_who_was_first_and_when(row: Proposal) -> None:
     seen = form(row, "bob", 300)
     send(signed_in("ana"), row, "approve", form(row, "ana"))
@@ -164,7 +173,7 @@ def test_smaller_order_that_the_gate_denies_is_refused_with_its_reason(row: Prop
 def test_rules_then_and_now_stand_side_by_side(row: Proposal) -> None:
     page = signed_in("ana").get(f"/approvals/{row.pk}/").content.decode()
 
-    assert "what the gate would say if it were ordered at this moment" in page
+    assert "what the gate would have said to the order at" in page
     assert page.count('data-label="Now"') == page.count('data-label="Then"') > 30
     held_then = page.split("trading control <")[1].split("</tr>")[0]
     assert "hold" in held_then.lower()
@@ -180,7 +189,7 @@ def test_limits_tightened_since_show_as_a_denial_of_now(row: Proposal) -> None:
 
     rule = page.split("order notional <")[1].split("</tr>")[0]
     assert "deny" in rule.split('data-label="Now"')[1].lower()
-    assert f"under limits version {limits.version}: what the gate would say" in page
+    assert f"under limits version {limits.version}: what the gate would have said" in page
 
 
 def test_price_since_the_proposal_is_that_of_now(row: Proposal) -> None:
