@@ -55,6 +55,7 @@ ATTEMPT_SECONDS = (0, 2, 5, 15, 30, 60)
 QUOTE_AGE_MAX = timedelta(seconds=10)
 FAILED = (OrderStatus.REJECTED, OrderStatus.NOT_PLACED, OrderStatus.ABORTED)
 EXIT_WAITS_FOR = timedelta(seconds=60)
+COMPARED_LATELY = timedelta(seconds=5)
 
 
 def guard_positions(*, exchange: ExchangeGateway, now: datetime) -> int:
@@ -78,6 +79,8 @@ def _guard(symbol: str, exchange: ExchangeGateway, now: datetime) -> bool:
     for guard in waiting:
         read_orders(intent=guard.intent, exchange=exchange, now=now)
     cover = watch_position(symbol=symbol, now=now)
+    if protection.unbooked_orders(symbol, now):
+        _ask_for_comparison("trades to be booked", now)
     if cover is None or waiting or not settings.PROTECT_ON_EXCHANGE:
         return False
     if _cancel_what_hinders(symbol, cover, guards, exchange, now):
@@ -138,17 +141,20 @@ def _held_at_most(symbol: str) -> Decimal:
 def _books_are_settled(symbol: str, live: list[protection.Guard], now: datetime) -> bool:
     """Whether a reconciliation has agreed since the youngest stop stood: else a fill may not be told yet."""
     if protection.unbooked_orders(symbol, now):
-        return False
+        return False  # `_guard` has asked for a comparison
     run = selectors.last_completed_run()
     stood = max(guard.stop.live_at or guard.intent.created_at for guard in live if guard.stop)
     settled = run is not None and run.status != "degraded" and run.started_at > stood
-    if (
-        not settled
-        and selectors.reconciliation_is_due() is None
-        and (run is None or now - run.started_at > timedelta(seconds=5))
-    ):
-        request_reconciliation(trigger="cover above position", now=now)
+    if not settled:
+        _ask_for_comparison("cover above position", now)
     return settled
+
+
+def _ask_for_comparison(trigger: str, now: datetime) -> None:
+    """Ask for a reconciliation, unless one is asked for already or has only just begun."""
+    run = selectors.last_completed_run()
+    if selectors.reconciliation_is_due() is None and (run is None or now - run.started_at > COMPARED_LATELY):
+        request_reconciliation(trigger=trigger, now=now)
 
 
 # --- protecting -----------------------------------------------------------------------------------------
@@ -301,10 +307,12 @@ def _attempt_is_due(symbol: str, now: datetime) -> bool:
 
 
 def _came_to_nothing(intent: ExecutionIntent) -> bool:
+    """Whether it never stood, or ended without a sale although nobody of us cancelled it."""
     orders = selectors.orders_of(intent)
-    never_placed = all(order.status in FAILED for order in orders)
+    if all(order.status in FAILED for order in orders):
+        return True
     ended_empty = all(protection.has_ended(order) and not order.executed_quantity for order in orders)
-    return never_placed or ended_empty
+    return ended_empty and not intent.cancels.exists()
 
 
 def _alarm(symbol: str, reason: str, now: datetime) -> None:

@@ -9,7 +9,7 @@ import pytest
 from execution import rules
 from execution.contracts import OutcomeUnknown
 from execution.rules import accounting
-from execution.services import claiming, saga
+from execution.services import claiming, protecting, saga, watching
 from tradingbot.core.decimals import ZERO
 from tradingbot.operations.management.commands.rehearse import clone_for, scratch_database
 from tradingbot.operations.rehearsal import exchange as rehearsed
@@ -104,7 +104,14 @@ def reservation_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claiming, "_create_order", without)
 
 
+def bare_position_unnoticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held without a stop is neither protected nor alarmed."""
+    monkeypatch.setattr(protecting, "_protect", lambda *_: False)
+    monkeypatch.setattr(watching, "_alert_when_long", lambda *_: None)
+
+
 BUGS = [
+    bare_position_unnoticed,
     resend_on_timeout,
     not_found_is_proof,
     fill_applied_twice,

@@ -47,8 +47,6 @@ class _Records:
                 side=row["side"],
                 type=row["type"],
                 status=row["status"],
-                price=Decimal(row["price"]),
-                stop_price=Decimal(row["stopPrice"]),
                 quantity=Decimal(row["origQty"]),
                 price=Decimal(row["price"]),
                 stop_price=Decimal(row.get("stopPrice", "0")),
