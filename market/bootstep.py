@@ -5,6 +5,7 @@ blueprint, so a lost broker does not stop it.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 from typing import Any
@@ -41,7 +42,8 @@ class StreamSupervisor(bootsteps.StartStopStep):
         if self._thread is None:
             return
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
+            with contextlib.suppress(RuntimeError):  # closed: the streams just ended by themselves
+                self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
             logger.error("streams did not stop in time", extra={"seconds": STOP_SECONDS})

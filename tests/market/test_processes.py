@@ -1,9 +1,11 @@
 """The streams with real processes that really die: the simulator, and Celery workers."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,6 +202,20 @@ def test_one_of_two_shards_is_taken_over_while_the_other_goes_on(
         assert models.FeedSession.objects.get(stream="market", ended_at=None) == going_on
         for symbol in settings.SYMBOLS:
             assert_equal_to_the_exchanges(stored(symbol=symbol))
+
+
+def test_streams_that_end_while_they_are_stopped_stop_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    alive = iter([True, False])
+    thread = SimpleNamespace(is_alive=lambda: next(alive), join=lambda seconds: None)
+    step = StreamSupervisor(object())
+    for name, value in {"_thread": thread, "_loop": loop, "_stop": asyncio.Event()}.items():
+        monkeypatch.setattr(step, name, value)
+
+    step.stop(object())
+
+    assert not list(alive)
 
 
 def test_crashed_streams_end_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
