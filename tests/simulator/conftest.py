@@ -55,7 +55,7 @@ class Served:
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
 
     @property
     def url(self) -> str:
@@ -71,11 +71,11 @@ class Served:
         async def run() -> Any:
             return function()
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(60)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -101,7 +101,7 @@ class Trader:
         self.url = url
         self.http = requests.Session()
         self.http.trust_env = False
-        opened = self.http.post(f"{url}/sim/accounts", json={"balances": balances}, timeout=5)
+        opened = self.http.post(f"{url}/sim/accounts", json={"balances": balances}, timeout=30)
         assert opened.status_code == 200, opened.text
         self.keys = opened.json()
         self.api_key, self.secret = self.keys["apiKey"], self.keys["secretKey"]
@@ -110,13 +110,13 @@ class Trader:
         return hmac.new(self.secret.encode(), payload.encode(), hashlib.sha256).hexdigest()
 
     def get(self, path: str, **params: Any) -> requests.Response:
-        return self.http.get(f"{self.url}/api/v3/{path}", params=params, timeout=5)
+        return self.http.get(f"{self.url}/api/v3/{path}", params=params, timeout=30)
 
     def signed(self, method: str, path: str, **params: Any) -> requests.Response:
         params.setdefault("timestamp", int(time.time() * 1000))
         query = urlencode(params)
         url = f"{self.url}/api/v3/{path}?{query}&signature={self.sign(query)}"
-        return self.http.request(method, url, headers={"X-MBX-APIKEY": self.api_key}, timeout=5)
+        return self.http.request(method, url, headers={"X-MBX-APIKEY": self.api_key}, timeout=30)
 
     def order(self, **params: Any) -> requests.Response:
         return self.signed("POST", "order", **({"symbol": "BTCUSDT", "side": "BUY"} | params))
@@ -137,7 +137,7 @@ def code(response: requests.Response) -> tuple[int, int]:
     return response.status_code, response.json()["code"]
 
 
-def poll(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+def poll(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first truthy answer of `condition`; fails after a deadline."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

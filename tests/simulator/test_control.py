@@ -15,11 +15,11 @@ from tests.simulator.test_streams import ask, signed_params, talk
 
 
 def post(trader: Trader, path: str, body: Any) -> requests.Response:
-    return trader.http.post(f"{trader.url}/sim/{path}", json=body, timeout=5)
+    return trader.http.post(f"{trader.url}/sim/{path}", json=body, timeout=30)
 
 
 def read(trader: Trader, path: str) -> Any:
-    return trader.http.get(f"{trader.url}/sim/{path}", timeout=5).json()
+    return trader.http.get(f"{trader.url}/sim/{path}", timeout=30).json()
 
 
 def fault(trader: Trader, **values: Any) -> int:
@@ -64,7 +64,7 @@ def test_bad_control_request_is_refused_with_a_sentence(trader: Trader, path: st
 
 def test_page_in_a_browser_cannot_reach_the_control_paths(trader: Trader) -> None:
     response = trader.http.get(
-        f"{trader.url}/sim/accounts", headers={"Origin": "http://evil.example"}, timeout=5
+        f"{trader.url}/sim/accounts", headers={"Origin": "http://evil.example"}, timeout=30
     )
 
     assert response.status_code == 403
@@ -195,7 +195,7 @@ def test_muted_user_events_are_missing(served: Served, trader: Trader) -> None:
         order = signed_params(trader, symbol="BTCUSDT", side="BUY", type="MARKET", quantity="0.0001")
         await ask(socket, "order.place", 2, **order)
         body = {"apiKey": trader.api_key, "asset": "USDT", "amount": "1"}
-        trader.http.post(f"{trader.url}/sim/deposit", json=body, timeout=5)
+        trader.http.post(f"{trader.url}/sim/deposit", json=body, timeout=30)
         names: list[str] = []
         while "balanceUpdate" not in names:
             frame = json.loads(await socket.recv())
@@ -237,6 +237,6 @@ def test_ws_api_answer_can_be_dropped_after_execution(served: Served, trader: Tr
 def test_disarmed_faults_do_not_fire(trader: Trader) -> None:
     fault(trader, kind="status", path="/api/v3/ping", count=5)
 
-    trader.http.delete(f"{trader.url}/sim/faults", timeout=5)
+    trader.http.delete(f"{trader.url}/sim/faults", timeout=30)
 
     assert trader.get("ping").status_code == 200

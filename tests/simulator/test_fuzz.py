@@ -84,7 +84,7 @@ def test_socket_survives_any_frame(served: Served, path: str) -> None:
     async def session(socket: Any, frame: str) -> None:
         await socket.send(frame)
         await socket.send(json.dumps(alive))
-        while json.loads(await asyncio.wait_for(socket.recv(), 5)).get("id") != "alive":
+        while json.loads(await asyncio.wait_for(socket.recv(), 30)).get("id") != "alive":
             pass
 
     @settings(QUICK, max_examples=60)
@@ -103,7 +103,7 @@ def test_socket_survives_any_frame(served: Served, path: str) -> None:
 @QUICK
 @given(path=st.sampled_from(["accounts", "deposit", "market", "faults"]), body=JSON)
 def test_control_refuses_nonsense(fuzzer: Trader, path: str, body: Any) -> None:
-    response = fuzzer.http.post(f"{fuzzer.url}/sim/{path}", data=json.dumps(body), timeout=5)
+    response = fuzzer.http.post(f"{fuzzer.url}/sim/{path}", data=json.dumps(body), timeout=30)
 
     assert response.status_code in (200, 400), response.text
     assert isinstance(response.json(), dict)

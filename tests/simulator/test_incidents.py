@@ -135,10 +135,10 @@ def test_foreign_order_and_withdrawal_touch_the_account(client: Trader) -> None:
 def test_withdrawal_of_more_than_there_is_is_refused_and_disarmed(client: Trader) -> None:
     body = {"kind": "withdrawal", "api_key": client.api_key, "values": {"asset": "BTC", "amount": "4"}}
 
-    refused = client.http.post(f"{client.url}/sim/faults", json=body, timeout=5)
+    refused = client.http.post(f"{client.url}/sim/faults", json=body, timeout=30)
 
     assert (refused.status_code, refused.json()["code"]) == (400, -2010)
-    assert not any(f["armed"] for f in client.http.get(f"{client.url}/sim/faults", timeout=5).json())
+    assert not any(f["armed"] for f in client.http.get(f"{client.url}/sim/faults", timeout=30).json())
 
 
 def test_half_open_socket_says_nothing_more_and_stays_open(own: Served, client: Trader) -> None:
@@ -243,7 +243,7 @@ def test_stepped_clock_moves_only_when_told(client: Trader) -> None:
     assert played[1] - played[0] == 3
     assert moved["market_time_ms"] - stopped["market_time_ms"] >= 179_000
     assert control(client, "clock", {"mode": "scaled", "speed": 60})["speed"] == 60
-    bad = client.http.post(f"{client.url}/sim/clock", json={"mode": "scaled"}, timeout=5)
+    bad = client.http.post(f"{client.url}/sim/clock", json={"mode": "scaled"}, timeout=30)
     assert bad.status_code == 400
 
 
@@ -259,7 +259,7 @@ def test_reset_forgets_everything_but_the_keys(client: Trader) -> None:
         type="LIMIT", timeInForce="GTC", quantity="0.01", price=f"{client.last_price() * 0.9:.2f}"
     )
     assert order.json()["orderId"] == 1
-    assert set(client.http.get(f"{client.url}/sim/ledger", timeout=5).json()["totals"].values()) == {
+    assert set(client.http.get(f"{client.url}/sim/ledger", timeout=30).json()["totals"].values()) == {
         "0.00000000"
     }
 
@@ -323,7 +323,7 @@ def test_scenario_runs_by_its_timetable(tmp_path: Path) -> None:
 
 
 def _fired(trader: Trader, count: int) -> list[dict[str, Any]] | None:
-    faults = trader.http.get(f"{trader.url}/sim/faults", timeout=5).json()
+    faults = trader.http.get(f"{trader.url}/sim/faults", timeout=30).json()
     fired = [fault for fault in faults if fault["kind"] == "symbol_status"]
     return fired if len(fired) == count else None
 

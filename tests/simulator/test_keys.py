@@ -38,13 +38,13 @@ def sign(kind: str, payload: str) -> str:
 
 def open_account(trader: Trader, kind: str, public_key: str | None = None) -> requests.Response:
     body = {"balances": {"USDT": "1000"}, "keyType": kind, "publicKey": public_key or public_pem(kind)}
-    return trader.http.post(f"{trader.url}/sim/accounts", json=body, timeout=5)
+    return trader.http.post(f"{trader.url}/sim/accounts", json=body, timeout=30)
 
 
 def signed_get(trader: Trader, kind: str, api_key: str, payload: str, signed: str) -> requests.Response:
     signature = quote(sign(kind, signed), safe="")
     url = f"{trader.url}/api/v3/account?{payload}&signature={signature}"
-    return trader.http.get(url, headers={"X-MBX-APIKEY": api_key}, timeout=5)
+    return trader.http.get(url, headers={"X-MBX-APIKEY": api_key}, timeout=30)
 
 
 @pytest.mark.parametrize("kind", ["RSA", "ED25519"])

@@ -244,10 +244,12 @@ def test_my_filters_and_exchange_info_say_what_binds(trader: Trader) -> None:
 
 def test_commission_in_bnb_can_be_switched_on(trader: Trader) -> None:
     switched = trader.http.post(
-        f"{trader.url}/sim/bnb", json={"apiKey": trader.api_key, "bnbBurn": True}, timeout=5
+        f"{trader.url}/sim/bnb", json={"apiKey": trader.api_key, "bnbBurn": True}, timeout=30
     )
     trader.http.post(
-        f"{trader.url}/sim/deposit", json={"apiKey": trader.api_key, "asset": "BNB", "amount": "1"}, timeout=5
+        f"{trader.url}/sim/deposit",
+        json={"apiKey": trader.api_key, "asset": "BNB", "amount": "1"},
+        timeout=30,
     )
 
     fills = trader.order(type="MARKET", quantity="0.01").json()["fills"]

@@ -89,7 +89,7 @@ def test_ready_line_names_the_address_of_each_server(start: Any) -> None:
 
     assert re.fullmatch(r"simulator ready http://127\.0\.0\.1:\d+", exchange.ready)
     assert re.fullmatch(r"model ready http://127\.0\.0\.1:\d+", model.ready)
-    assert requests.get(f"{exchange.url}/api/v3/ping", timeout=5).json() == {}
+    assert requests.get(f"{exchange.url}/api/v3/ping", timeout=30).json() == {}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -128,13 +128,13 @@ def test_silent_client_does_not_hold_up_the_end(start: Any, recording: str) -> N
 def test_outage_closes_the_port_and_opens_it_again(start: Any) -> None:
     url = start("serve", "--port", "0").url
     body = {"kind": "down", "seconds": 0.5, "mode": "refuse"}
-    assert requests.post(f"{url}/sim/faults", json=body, timeout=5).status_code == 200
+    assert requests.post(f"{url}/sim/faults", json=body, timeout=30).status_code == 200
 
     port = int(url.rpartition(":")[2])
     poll(lambda: not _is_listening(port))
     poll(lambda: _is_listening(port))
 
-    assert requests.get(f"{url}/api/v3/ping", timeout=5).status_code == 200
+    assert requests.get(f"{url}/api/v3/ping", timeout=30).status_code == 200
 
 
 def _is_listening(port: int) -> bool:
@@ -218,7 +218,7 @@ def test_state_survives_the_end_of_the_process(
     assert later["orderId"] > filled["orderId"]
     assert later["fills"][0]["tradeId"] > filled["fills"][-1]["tradeId"]
     assert again.signed("DELETE", "order", symbol="BTCUSDT", origClientOrderId="open").status_code == 200
-    totals = requests.get(f"{again.url}/sim/ledger", timeout=5).json()["totals"]
+    totals = requests.get(f"{again.url}/sim/ledger", timeout=30).json()["totals"]
     assert set(totals.values()) == {"0.00000000"}
 
 
@@ -267,7 +267,7 @@ def test_replay_goes_on_from_where_it_stopped(start: Any, tmp_path: Path) -> Non
     first = start(*arguments)
 
     def market(url: str) -> Any:
-        return requests.get(f"{url}/sim/market", timeout=5).json()
+        return requests.get(f"{url}/sim/market", timeout=30).json()
 
     poll(lambda: market(first.url)["symbols"]["BTCUSDT"]["candles_closed"] > 700)
     stopped = market(first.url)

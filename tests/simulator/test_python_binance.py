@@ -40,7 +40,7 @@ def run_async(
         try:
             # Its WS API socket only notices a close after this time-out (10 s by default).
             client.ws_api.TIMEOUT = 1
-            return await asyncio.wait_for(session(client, LocalSocketManager(client)), 20)
+            return await asyncio.wait_for(session(client, LocalSocketManager(client)), 60)
         finally:
             await client.close_connection()
 

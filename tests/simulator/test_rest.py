@@ -299,14 +299,14 @@ def test_unknown_interval_and_bad_limit_are_refused(trader: Trader) -> None:
 
 @pytest.mark.parametrize("path", ["userDataStream", "userDataStream/isolated"])
 def test_listen_key_paths_are_gone(trader: Trader, path: str) -> None:
-    response = trader.http.post(f"{trader.url}/api/v3/{path}", timeout=5)
+    response = trader.http.post(f"{trader.url}/api/v3/{path}", timeout=30)
 
     assert response.status_code == 410
 
 
 def test_unknown_path_is_404_as_json(trader: Trader) -> None:
     assert code(trader.get("nothing/here"))[0] == 404
-    assert trader.http.get(f"{trader.url}/api/v1/ping", timeout=5).status_code == 404
+    assert trader.http.get(f"{trader.url}/api/v1/ping", timeout=30).status_code == 404
 
 
 def test_server_time_is_the_wall_clock(trader: Trader) -> None:
@@ -345,4 +345,4 @@ def test_parameter_that_nobody_reads_is_refused(trader: Trader) -> None:
 def test_parameter_named_twice_is_refused(trader: Trader) -> None:
     url = f"{trader.url}/api/v3/klines?symbol=BTCUSDT&interval=1m&symbol=ETHUSDT"
 
-    assert code(trader.http.get(url, timeout=5)) == (400, -1101)
+    assert code(trader.http.get(url, timeout=30)) == (400, -1101)

@@ -38,7 +38,7 @@ def test_signature_may_be_in_upper_case(trader: Trader) -> None:
     query = urlencode({"timestamp": now_ms()})
     url = f"{trader.url}/api/v3/account?{query}&signature={trader.sign(query).upper()}"
 
-    response = trader.http.get(url, headers={"X-MBX-APIKEY": trader.api_key}, timeout=5)
+    response = trader.http.get(url, headers={"X-MBX-APIKEY": trader.api_key}, timeout=30)
 
     assert response.status_code == 200
 
@@ -49,7 +49,7 @@ def test_missing_timestamp_or_signature_is_named(trader: Trader, missing: str) -
     del params[missing]
     url = f"{trader.url}/api/v3/account?{urlencode(params)}"
 
-    response = trader.http.get(url, headers={"X-MBX-APIKEY": trader.api_key}, timeout=5)
+    response = trader.http.get(url, headers={"X-MBX-APIKEY": trader.api_key}, timeout=30)
 
     assert code(response) == (400, -1102)
     assert response.json()["msg"] == (
@@ -105,7 +105,7 @@ def test_signature_covers_the_bytes_as_they_were_encoded(trader: Trader) -> None
     query = f"symbol=BTCUSDT&origClientOrderId=%5B%22a%22%5D&timestamp={now_ms()}"
     url = f"{trader.url}/api/v3/order?{query}&signature={trader.sign(query)}"
 
-    response = trader.http.get(url, headers={"X-MBX-APIKEY": trader.api_key}, timeout=5)
+    response = trader.http.get(url, headers={"X-MBX-APIKEY": trader.api_key}, timeout=30)
 
     # The signature was good: the order was looked for.
     assert code(response) == (400, -2013)

@@ -31,7 +31,7 @@ def quick() -> Any:
 def talk(url: str, session: Callable[[ClientConnection], Awaitable[Any]]) -> Any:
     async def run() -> Any:
         async with connect(url.replace("http://", "ws://"), proxy=None, close_timeout=0.5) as socket:
-            return await asyncio.wait_for(session(socket), 15)
+            return await asyncio.wait_for(session(socket), 60)
 
     return run_apart(run())
 
@@ -354,7 +354,7 @@ def test_deposit_is_a_balance_update_with_the_position(served: Served, trader: T
     async def session(socket: ClientConnection) -> list[Any]:
         await ask(socket, "userDataStream.subscribe.signature", **signed_params(trader))
         body = {"apiKey": trader.api_key, "asset": "USDT", "amount": "-250.5"}
-        await asyncio.to_thread(trader.http.post, f"{trader.url}/sim/deposit", json=body, timeout=5)
+        await asyncio.to_thread(trader.http.post, f"{trader.url}/sim/deposit", json=body, timeout=30)
         return [json.loads(await socket.recv())["event"] for _ in range(2)]
 
     update, position = talk(f"{served.url}/ws-api/v3", session)

@@ -38,7 +38,7 @@ def spot(served: Served, trader: Trader) -> Spot:
 
 def run(session: Callable[[], Awaitable[Any]]) -> Any:
     async def limited() -> Any:
-        return await asyncio.wait_for(session(), 30)
+        return await asyncio.wait_for(session(), 60)
 
     return run_apart(limited())
 

@@ -48,7 +48,7 @@ def run_pro(served: Served, trader: Trader, session: Callable[[Any], Awaitable[A
         exchange = configure(ccxt.pro.binance(), served, trader)
         try:
             await exchange.load_markets()
-            return await asyncio.wait_for(session(exchange), 30)
+            return await asyncio.wait_for(session(exchange), 60)
         finally:
             await exchange.close()
 

@@ -31,7 +31,7 @@ def test_python_binance_takes_an_oco_and_hears_of_it(served: Served, trader: Tra
                 belowTimeInForce="GTC",
             )
             while len(events) < 4:
-                events.append(await asyncio.wait_for(socket.recv(), 10))
+                events.append(await asyncio.wait_for(socket.recv(), 30))
         return placed, events
 
     placed, events = run_async(served, trader, session)
@@ -47,7 +47,7 @@ def test_python_binance_reads_and_streams_in_microseconds(served: Served, trader
         client.TIME_UNIT = "MICROSECOND"
         client.session.headers["X-MBX-TIME-UNIT"] = client.TIME_UNIT
         async with manager.trade_socket("BTCUSDT") as socket:
-            trade = await asyncio.wait_for(socket.recv(), 10)
+            trade = await asyncio.wait_for(socket.recv(), 30)
         return await client.get_server_time(), await client.get_klines(symbol="BTCUSDT", interval="1m"), trade
 
     server, candles, trade = run_async(served, trader, session)
