@@ -19,8 +19,8 @@ from uuid import uuid4
 SYMBOLS = {"BTCUSDT": "60000", "ETHUSDT": "3000", "SOLUSDT": "150", "BNBUSDT": "600"}
 ORDERS = 10_000
 FILLS_PER_ORDER = 5
-MISSED_ORDERS = 200  # whose fills are still to be posted in the second reconciliation
-EVENT_ORDERS = 200
+MISSED_ORDERS = 40  # whose fills are still to be posted in the second reconciliation
+EVENT_ORDERS = 100
 DAYS = 5
 FEE = Decimal("0.001")
 PAGE = 1000
@@ -295,7 +295,7 @@ def main() -> None:
     )
     for order in missed:
         BOOKS.fill(order.symbol, order.client_order_id, order.created_at, order.side)
-    figures.append(time_reconciliation("reconciliation, 200 orders and 1,000 fills to be posted", notes))
+    figures.append(time_reconciliation("reconciliation, 40 orders and 200 fills to be posted", notes))
     waiting = make_orders(EVENT_ORDERS, "events", "submitted_to_exchange", now, timedelta(seconds=1), BOTH)
     figures.append(fold_events(waiting))
     notes.append(f"positions: {Position.objects.count()}, fills: {Fill.objects.count()}")

@@ -31,7 +31,7 @@ class Command(BaseCommand):
         parser.add_argument("--kills", type=_positive, default=200)
         parser.add_argument("--seed", type=int, default=1, help="of the blows and of the market")
         parser.add_argument("--minutes", type=float, default=25, help="end the killing after this time")
-        parser.add_argument("--speed", type=_positive, default=20, help="market seconds per second")
+        parser.add_argument("--speed", type=_positive, default=10, help="market seconds per second")
         parser.add_argument("--logs", type=Path, help="a folder to keep the logs of the parts in")
 
     def handle(self, *args: Any, **options: Any) -> None:
