@@ -20,7 +20,7 @@ from execution import selectors as execution_selectors
 from execution import services as execution
 from execution import tasks
 from execution.contracts import Decision, ExecutionError, OrderStatus, RequestKind
-from execution.models import Divergence, Order, OrderCancel, ProtectionGap
+from execution.models import Divergence, ExecutionIntent, Order, OrderCancel, ProtectionGap
 from market import rules as market_rules
 from market import services as market
 from market.contracts import AccountFrame, Interval, Quote
@@ -72,6 +72,9 @@ class Report:
     unexplained: int = 0
     manual_reviews: int = 0
     divergences_settled: Counter[str] = field(default_factory=Counter)
+    gaps: int = 0
+    seconds_unprotected: float = 0.0
+    lists: Counter[str] = field(default_factory=Counter)
 
 
 class World:
@@ -397,7 +400,11 @@ class World:
         self.log.append(f"step {self.step} {self.now:%d %H:%M:%S} {text}")
 
     def _report(self) -> Report:
+        gaps = list(ProtectionGap.objects.values_list("started_at", "ended_at"))
         return Report(
+            gaps=len(gaps),
+            seconds_unprotected=sum(((end or self.now) - start).total_seconds() for start, end in gaps),
+            lists=Counter(ExecutionIntent.objects.exclude(list_kind="").values_list("list_kind", flat=True)),
             seed=self.seed,
             market_days=(self.now - START).total_seconds() / 86_400,
             orders=self.auditor.exchange_order_count(),

@@ -105,6 +105,11 @@ class Command(BaseCommand):
         settled: Counter[str] = sum((r.divergences_settled for r in reports), Counter())
         self.stdout.write(f"faults by kind: {dict(faults.most_common())}")
         self.stdout.write(f"orders by state: {dict(statuses)}; divergences settled: {dict(settled)}")
+        lists: Counter[str] = sum((r.lists for r in reports), Counter())
+        self.stdout.write(
+            f"order lists by kind: {dict(lists)}; without protection: {sum(r.gaps for r in reports)} times, "
+            f"{sum(r.seconds_unprotected for r in reports):.0f} s"
+        )
         self.stdout.write(
             f"rehearsal: seeds={seeds} "
             f"market_days={sum(r.market_days for r in reports):.1f} orders={sum(r.orders for r in reports)} "
