@@ -39,7 +39,11 @@ class Held:
         return bool(self.guards) and not self.exposed
 
 
-@panel("positions", template="execution/position_list.html", topics={"position", "quote", "order"})
+@panel(
+    "positions",
+    template="execution/position_list.html",
+    topics={"position", "quote", "order", "control", "feed"},
+)
 def positions(user: Any, argument: str) -> dict[str, Any]:
     """What is held, and what was earned on what was closed."""
     rows = list(
@@ -48,10 +52,12 @@ def positions(user: Any, argument: str) -> dict[str, Any]:
     quotes = selectors.quotes_of(row.symbol for row in rows if row.quantity)
     held = [_held(row, quotes.get(row.symbol)) for row in rows if row.quantity]
     known = [row.unrealised for row in held if row.unrealised is not None]
+    armed, reasons = risk.trading_armed(clock.now(), leaving=True)
     return {
         "held": held,
         "closed": [row for row in rows if not row.quantity],
         "may": user.has_perm("execution.operate_order"),
+        "off": [] if armed else list(reasons),
         "realised": sum((row.realised_pnl_quote for row in rows), ZERO),
         "fees": sum((row.fees_quote for row in rows), ZERO),
         "unrealised": sum(known, ZERO) if len(known) == len(held) else None,

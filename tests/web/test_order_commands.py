@@ -8,6 +8,7 @@ from django.test import Client
 
 from execution.contracts import RequestKind
 from execution.models import OperatorRequest, Order, Position
+from risk.models import TradingControl
 from tests.web import seeding
 from tradingbot.core import clock
 
@@ -58,7 +59,7 @@ def test_cancel_is_taken_as_a_row_and_shown(client: Client, resting: Order) -> N
 
     request = OperatorRequest.objects.get()
     assert (reply.status_code, request.kind, request.actor) == (200, RequestKind.CANCEL_OWN, "ana")
-    assert "ana asked to cancel own" in client.get(f"/orders/{resting.pk}/").content.decode()
+    assert "ana asked to cancel it" in client.get(f"/orders/{resting.pk}/").content.decode()
 
 
 def test_second_cancel_is_refused_with_who_and_when(client: Client, resting: Order) -> None:
@@ -91,6 +92,15 @@ def test_close_names_what_it_sells_and_for_how_much(client: Client, desk: seedin
 
     assert "Sells 0.015 BTC at market, about 963.07 USDT at the present bid" in text
     assert 'name="quantity" value="0.015"' in text
+
+
+def test_close_is_off_with_the_reason_while_trading_is_not_armed(client: Client, desk: seeding.Desk) -> None:
+    TradingControl.objects.update(status="HALTED")
+
+    text = client.get("/positions/").content.decode()
+
+    assert "It cannot be sold now:" in text
+    assert 'data-refused disabled aria-describedby="close-off-BTCUSDT"' in text
 
 
 def test_close_of_another_quantity_than_shown_is_refused(client: Client, desk: seeding.Desk) -> None:
