@@ -26,6 +26,7 @@ def measure(folder: Path, rounds: int) -> tuple[list[float], list[float]]:
         workers = [Worker(f"takeover{n}", folder / "worker.log") for n in range(2)]
         for number in range(rounds):
             wait_for(_caught_up, "the streams are up", 60)
+            wait_for(lambda: _workers_that_ask() >= 2, "the other worker stands by", 60)
             holder = next(w for w in workers if f":{w.pid}:" in _holder())
             before = _fence()
             workers.remove(holder)
@@ -36,6 +37,7 @@ def measure(folder: Path, rounds: int) -> tuple[list[float], list[float]]:
             wait_for(lambda seen=before: _state_fence() > seen and _caught_up(), "it has caught up", 60)
             taken.append(time.monotonic() - killed_at)
             backfills.append(time.monotonic() - leased_at)
+            print(f"{taken[-1]:.1f} s, of it backfill {backfills[-1]:.1f} s", file=sys.stderr, flush=True)
             workers.append(Worker(f"takeover{number + 2}", folder / "worker.log"))
     finally:
         for worker in workers:
@@ -54,6 +56,18 @@ def _fence() -> int:
     from tradingbot.core.models import Lease
 
     return Lease.objects.get(name="streams:simulator:market").fence
+
+
+def _workers_that_ask() -> int:
+    """How many workers take or ask for leases: each has one connection that does nothing else."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE %s",
+            ["%INSERT INTO core_lease%"],
+        )
+        return int(cursor.fetchone()[0])
 
 
 def _state_fence() -> int:
