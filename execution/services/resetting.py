@@ -26,6 +26,7 @@ from tradingbot.core.decimals import ZERO, plain
 
 SUBJECT = "environment"
 WITNESSES_MAX = 3
+ASSETS_MIN = 3
 # A younger order may be missing from answers because these lag (`GET order` reads a memory and a database).
 WITNESS_AGE_MIN = timedelta(minutes=2)
 
@@ -41,7 +42,8 @@ def find_reset(
     """Whether the exchange forgot us: it knows none of our last orders, nor any trade of theirs.
 
     Asked only when there is a reason to: a confirmed order is not there any more, or the balances are not
-    what they should be. Raises QueryFailed, on which nothing is concluded.
+    what they should be. An account on which nothing was ordered yet is judged by its balances alone. Raises
+    QueryFailed, on which nothing is concluded.
     """
     witnesses = list(
         Order.objects.filter(
@@ -50,7 +52,10 @@ def find_reset(
             acknowledged_at__lt=now - WITNESS_AGE_MIN,
         ).order_by("-acknowledged_at")[:WITNESSES_MAX]
     )
-    if not witnesses or not (absent_client_ids or _balances_differ(balances)):
+    differing = _differing(balances)
+    if not Order.objects.filter(selectors.this_ledger(), status=OrderStatus.CONFIRMED).exists():
+        return _finding_by_balances(differing, balances)
+    if not witnesses or not (absent_client_ids or differing):
         return None
     for order in witnesses:
         keep()
@@ -61,12 +66,25 @@ def find_reset(
     return _finding(witnesses)
 
 
-def _balances_differ(balances: Sequence[Balance]) -> bool:
+def _differing(balances: Sequence[Balance]) -> set[str]:
+    """Assets whose total is not what it should be; none before the first baseline."""
+    account = Account.objects.filter(environment=selectors.ENVIRONMENT).first()
+    if account is None or account.baseline_at is None:
+        return set()
     theirs = {balance.asset: balance.total for balance in balances}
     expected = selectors.expected_balances()
-    return any(
-        theirs.get(asset, ZERO) != expected.get(asset, ZERO) for asset in theirs.keys() | expected.keys()
-    )
+    assets = theirs.keys() | expected.keys()
+    return {asset for asset in assets if theirs.get(asset, ZERO) != expected.get(asset, ZERO)}
+
+
+def _finding_by_balances(differing: set[str], balances: Sequence[Balance]) -> Finding | None:
+    """Without an order of ours to ask for: most balances changed at once, of an account that holds several."""
+    held = {balance.asset for balance in balances} | differing
+    if len(differing) < ASSETS_MIN or 2 * len(differing) <= len(held):
+        return None
+    found = _finding([])
+    found.theirs = {"answer": f"{len(differing)} of {len(held)} balances changed at once"}
+    return found
 
 
 def _has_trade(exchange: ExchangeGateway, order: Order) -> bool:

@@ -9,6 +9,7 @@ from execution import selectors, services
 from execution.contracts import AnswerRefused, Decision, DivergenceKind, OrderStatus, RequestKind
 from execution.models import Account, Divergence, Fill, OperatorRequest, Order, Position, ReconciliationRun
 from tests.desk import SYMBOL, Desk
+from tests.exchange import SimulatedExchange
 from tradingbot.core import audit, clock
 from tradingbot.core.models import Alert
 
@@ -267,6 +268,29 @@ def test_trading_goes_on_after_a_reset_with_the_exchanges_ids_beginning_again(de
     held = sum(again.values_list("quantity", flat=True)) - sum(again.values_list("commission", flat=True))
     assert Position.objects.get(symbol=SYMBOL).quantity == held
     assert desk.reconcile().status == "clean"
+
+
+def test_wipe_of_an_account_without_orders_is_seen_by_its_balances(
+    db: None, redis_server: object, simulator: SimulatedExchange
+) -> None:
+    desk = Desk(simulator, USDT="10000", BTC="1", ETH="10", SOL="50")
+    desk.exchange.post("/sim/reset", {"balances": {"USDT": "777", "BTC": "2", "ETH": "20", "SOL": "50"}})
+
+    desk.reconcile()
+
+    found = Divergence.objects.get()
+    assert found.kind == DivergenceKind.ENVIRONMENT_RESET
+    assert found.theirs == {"answer": "3 of 4 balances changed at once"}
+    settle(found, ADOPT)
+    assert desk.reconcile().status == "clean"
+
+
+def test_deposit_on_an_account_without_orders_is_no_reset(desk: Desk) -> None:
+    deposit(desk, "5")
+
+    desk.reconcile()
+
+    assert one_open(DivergenceKind.BALANCE).amount == 5
 
 
 def test_reset_cannot_be_ignored(desk: Desk) -> None:
