@@ -143,12 +143,14 @@ class Product:
         rows = json.loads((self.data / "processes.json").read_text(encoding="utf-8"))
         return {row["name"]: row["pid"] for row in rows}
 
-    def is_ready(self) -> bool:
-        """Whether /readyz says that every part works."""
+    def readiness(self) -> str:
+        """What /readyz complains of; empty when every part works."""
         try:
-            return self._http.get(f"{self.url}/readyz", timeout=HTTP_SECONDS_MAX).status_code == 200
-        except requests.RequestException:
-            return False
+            answer = self._http.get(f"{self.url}/readyz", timeout=HTTP_SECONDS_MAX)
+            parts = answer.json()["parts"]
+        except (requests.RequestException, ValueError, KeyError) as error:
+            return f"the web server does not answer ({type(error).__name__})"
+        return "; ".join(f"{name}: {part['detail']}" for name, part in parts.items() if not part["ok"])
 
     # --- killing ----------------------------------------------------------------------------------------
 
