@@ -56,12 +56,13 @@ class Command(BaseCommand):
         verdict = report.verdict
         assert verdict is not None
         killed = report.kills.total()
+        unexplained = len(verdict.complaints) + len(report.unsettled)
         self.stdout.write(
             f"processes: kills={killed} orders={verdict.orders} redis={report.redis.total()} "
             f"postgres={report.postgres.total()} cuts={report.cuts.total()} duplicates={verdict.duplicates} "
-            f"lost={verdict.lost} unexplained={len(verdict.complaints)} manual_review={verdict.manual_reviews}"
+            f"lost={verdict.lost} unexplained={unexplained} manual_review={verdict.manual_reviews}"
         )
-        if killed < options["kills"] or verdict.duplicates or verdict.lost or verdict.complaints:
+        if killed < options["kills"] or verdict.duplicates or verdict.lost or unexplained:
             raise SystemExit(1)
 
     def _say(self, line: str) -> None:
@@ -85,7 +86,7 @@ class Command(BaseCommand):
         for note in report.notes:
             self.stdout.write(note)
         if report.verdict is not None:
-            for complaint in report.verdict.complaints[:FAULTS_SHOWN_MAX]:
+            for complaint in [*report.unsettled, *report.verdict.complaints][:FAULTS_SHOWN_MAX]:
                 self.stdout.write(f"WRONG {complaint}")
         self.stdout.write(
             f"{seconds:.0f} s in all, {report.blows_seconds:.0f} of them under blows, "

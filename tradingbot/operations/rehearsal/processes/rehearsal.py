@@ -75,6 +75,7 @@ class Report:
     blows_seconds: float = 0.0
     rest_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    unsettled: list[str] = field(default_factory=list)  # what did not come to rest by itself
     verdict: Verdict | None = None
 
 
@@ -243,14 +244,18 @@ class Rehearsal:
         desk = Desk(product)
         desk.insist("/halt/")
         orders = f"SELECT count(*) FROM execution_order WHERE status IN {UNDER_WAY}"  # noqa: S608 - a constant
-        wait_for(
-            lambda: self._quietly(orders) == 0, "an end for every order that was claimed", REST_SECONDS_MAX
-        )
+        self._expect(lambda: self._quietly(orders) == 0, "an end for every order that was claimed")
         product.exchange("/sim/market", {"paused": True})
-        with suppress(NotInTime):  # what is still open is the auditor's to say
-            wait_for(lambda: self._is_reconciled(desk), "books that agree", REST_SECONDS_MAX)
+        self._expect(lambda: self._is_reconciled(desk), "books that agree")
         self.report.rest_seconds = time.monotonic() - began
         self._note_orders()
+
+    def _expect(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for what must come by itself; the books are judged all the same when it does not."""
+        try:
+            wait_for(condition, what, REST_SECONDS_MAX)
+        except NotInTime as error:
+            self.report.unsettled.append(str(error))
 
     def _become_ready(self) -> None:
         """Wait for /readyz; what it complains of at the last is noted, and the books are judged all the same."""
@@ -262,7 +267,7 @@ class Rehearsal:
         try:
             wait_for(is_ready, "the product is ready again", CALM_SECONDS_MAX)
         except NotInTime as error:
-            self.report.notes.append(f"{error}: {self._product.readiness()}")
+            self.report.unsettled.append(f"{error}: {self._product.readiness()}")
 
     def _quietly(self, sql: str) -> Any:
         self._product.look()
