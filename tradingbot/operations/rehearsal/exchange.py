@@ -38,6 +38,7 @@ HISTORY_MINUTES = 400
 PLACE_CHANCE = 0.25
 QUERY_CHANCE = 0.05
 EVENT_CHANCE = 0.25
+SPOILT_CHANCE = 0.15
 LAG_CHANCE = 0.10
 LAG_MS_MAX = 30_000
 DELAY_MS_MAX = 45_000
@@ -87,6 +88,18 @@ class RehearsedExchange:
         """Let the market catch up with the clock."""
         while not self.venue.run_market(10_000):
             pass
+
+    def spoil_fills(self) -> None:
+        """At times an order fills in part only, or the pending legs of a list are rejected at their turn."""
+        engine = self.venue.exchange.faults
+        if self.faults.hits("partial fill", SPOILT_CHANCE):
+            engine.arm({"kind": "partial_fill", "count": 1, "fraction": 0.5, "seconds": 60})
+        if self.faults.hits("pending legs rejected", SPOILT_CHANCE):
+            engine.arm({"kind": "reject_pending", "count": 1})
+
+    def spoil_no_more(self) -> None:
+        """Let the engine fill as it should."""
+        self.venue.exchange.faults.disarm_all()
 
     def move_money(self, asset: str, amount: Decimal) -> None:
         """A deposit, or with a negative amount a withdrawal, that the bot did not make."""

@@ -274,6 +274,7 @@ class World:
 
     def _disturb(self) -> None:
         """What happens to the account from outside, and to the switch."""
+        self.exchange.spoil_fills()
         if self.faults.hits("foreign order", 0.004):
             self.exchange.foreign_order(self.rng.choice(self.exchange.symbols), "25")
         if self.faults.hits("withdrawal", 0.004):
@@ -324,6 +325,7 @@ class World:
     def _settle(self) -> None:
         """Faults off: everything must come to an end (liveness), with a person for what asks for one."""
         self.faults.intensity = 0.0
+        self.exchange.spoil_no_more()
         risk.halt(actor="operator", reason="end of the rehearsal", now=self.now)
         for _ in range(SETTLE_SUBSTEPS_MAX):
             self._feed()
