@@ -15,6 +15,7 @@ from tradingbot.operations.management.commands.rehearse import clone_for, scratc
 from tradingbot.operations.rehearsal import exchange as rehearsed
 from tradingbot.operations.rehearsal.world import InvariantBroken, Report, World
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine is no defect
 DAYS = 0.25
 SEEDS_TO_DETECT_MAX = 4
 
