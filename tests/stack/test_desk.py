@@ -222,7 +222,7 @@ def see_one_that_went_by_itself(desk: DeskWindow) -> None:
     expect(page.locator(".outcome")).to_contain_text(
         "Approved automatically: it is below the approval threshold"
     )
-    assert "filled" in desk.steps()
+    expect(page.locator(".timeline .step", has_text=re.compile("^filled$")).first).to_be_visible()
     desk.picture("automatic")
 
 
