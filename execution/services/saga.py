@@ -13,12 +13,14 @@ from django.db.models import Q
 
 from execution import rules, selectors
 from execution.contracts import ExchangeGateway, OrderReport, OrderStatus, QueryFailed
-from execution.models import Order, Probe
+from execution.models import Fill, Order, Probe
 from execution.services.folding import apply_report
 from market.models import Instrument
+from market.selectors import unfolded_account_events
 from tradingbot.core.alerts import raise_alert, resolve_alerts
 from tradingbot.core.announce import announce
 from tradingbot.core.clock import from_milliseconds
+from tradingbot.core.clock import now as clock_now
 from tradingbot.core.decimals import ZERO
 from tradingbot.core.transitions import StaleState, transition
 
@@ -28,6 +30,7 @@ ABSENT_ANSWER = {
     "msg": "Order does not exist.",
 }  # the one answer that the gateway reads as None
 LOOK_BACK = timedelta(minutes=2)
+SETTLE = timedelta(seconds=5)  # a fill younger than this may not be in both figures yet
 
 
 def probe_unknown(*, exchange: ExchangeGateway, now: datetime) -> int:
@@ -172,9 +175,19 @@ def _balance_finding(order: Order, exchange: ExchangeGateway) -> str:
     expected = selectors.expected_balances()
     for asset in (instrument.base_asset, instrument.quote_asset):
         difference: Decimal = theirs.get(asset, ZERO) - expected.get(asset, ZERO)
+        if difference and _others_in_flight(order):
+            raise QueryFailed(f"the balance of {asset} is not judged while other orders are in flight")
         if difference:
             return f"the balance of {asset} differs by {difference} from what our fills explain"
     return ""
+
+
+def _others_in_flight(order: Order) -> bool:
+    """Whether another order's fate, a stored event or a fresh fill may explain a difference of balance."""
+    unresolved = {OrderStatus.SUBMITTED, OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW}
+    ours = Order.objects.filter(environment=order.environment, status__in=unresolved)
+    fills = Fill.objects.filter(environment=order.environment, recorded_at__gt=clock_now() - SETTLE)
+    return ours.exclude(pk=order.pk).exists() or fills.exists() or bool(unfolded_account_events(1))
 
 
 def _conclude_absent(order: Order, now: datetime, actor: str, reason: str) -> None:
