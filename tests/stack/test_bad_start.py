@@ -12,7 +12,7 @@ import pytest
 from tests.launcher.conftest import server_folder
 from tests.stack.running import RunningStack, processes_of, wait_for
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
