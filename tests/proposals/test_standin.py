@@ -13,6 +13,7 @@ import pytest
 import redis
 from django.conf import settings
 
+from market.contracts import WINDOW_CANDLES
 from market.models import Candle, FeedState, Instrument, Quote
 from proposals import services
 from proposals.models import Proposal, Strategy
@@ -54,7 +55,7 @@ def rising_market(
     monkeypatch: pytest.MonkeyPatch,
     redis_server: redis.Redis,
 ) -> None:
-    """150 rising candles, a quote, filters and healthy feeds, as the streams would have written them."""
+    """A window of rising candles, a quote, filters and healthy feeds, as the streams would have written them."""
     monkeypatch.setattr(settings, "OPENAI_BASE_URL", f"{stand_in}/v1")
     monkeypatch.setattr(settings, "ADVISOR_ACCOUNT", "tests.proposals.conftest.account_of")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -76,7 +77,7 @@ def rising_market(
             trade_count=40,
             received_at=now,
         )
-        for minute, price in enumerate(Decimal(20000 + 3 * step) for step in range(150))
+        for minute, price in ((step, Decimal(20000 + 3 * step)) for step in range(150 - WINDOW_CANDLES, 150))
     )
     Instrument.objects.create(
         environment=environment,
