@@ -122,7 +122,9 @@ class Rehearsal:
             values = asdict(risk_selectors.current_limits())
             del values["version"]
             values |= {**WIDE, "allowed_symbols": symbols}
-            risk.save_limits(values=values, actor=ACTOR, reason="rehearsal of processes", now=now)
+            risk.save_limits(
+                values=values, actor=ACTOR, confirmed_by=f"second {ACTOR}", reason="kills", now=now
+            )
             for strategy in Strategy.objects.all():
                 strategy.symbols = symbols
                 strategy.min_seconds_between = STRATEGY_SECONDS_BETWEEN
