@@ -215,7 +215,7 @@ def fate(*, proposal_id: str, wait_seconds: float) -> dict[str, Any]:
     deadline = clock.monotonic_seconds() + wait_seconds
     while True:
         order = (
-            Order.objects.filter(intent__proposal_id=UUID(proposal_id))
+            Order.objects.filter(intent__proposal_id=UUID(proposal_id), intent__kind="proposal", role="order")
             .select_related("intent__proposal")
             .first()
         )

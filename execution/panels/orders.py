@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from execution import selectors
-from execution.contracts import PROTECTIVE_ROLES, OrderStatus
+from execution.contracts import PROTECTIVE_ROLES, IntentKind, OrderStatus, Role
 from execution.models import Fill, Order
 from execution.selectors import protection
 from proposals import selectors as proposals
@@ -80,12 +80,14 @@ def _operating(row: Order, user: Any) -> dict[str, Any]:
 
 @panel("order.fate", template="execution/fate.html", topics={"proposal", "order"})
 def fate(user: Any, argument: str) -> dict[str, Any]:
-    """What became of an approved proposal: its order's timeline."""
+    """What became of an approved proposal: the timeline of the order that was approved, not of its legs."""
     try:
         proposal = proposals.proposals().get(pk=UUID(argument))
     except (ValueError, Proposal.DoesNotExist) as error:
         raise UnknownPanel("there is no such proposal") from error
-    row = _orders().filter(intent__proposal=proposal).order_by("created_at").first()
+    row = (
+        _orders().filter(intent__proposal=proposal, intent__kind=IntentKind.PROPOSAL, role=Role.ORDER).first()
+    )
     return _order_context(row) if row else {"proposal": proposal}
 
 

@@ -7,8 +7,9 @@ import pytest
 from django.test import Client
 
 from execution import selectors
-from execution.models import EquityPoint
+from execution.models import EquityPoint, Order
 from execution.panels.ledger import equity
+from execution.panels.orders import fate
 from tests.desk import Desk
 from tests.web import seeding
 from tradingbot.core import clock
@@ -41,6 +42,15 @@ def test_a_purchase_is_listed_as_a_lot_with_its_order(client: Client, desk: Desk
 
     assert f"/orders/{order.pk}/" in text
     assert "Cost of what is left" in text
+
+
+def test_the_fate_of_a_proposal_is_that_of_its_entry_and_not_of_a_leg(desk: Desk) -> None:
+    limit = f"{desk.quote('BTCUSDT').ask * D('1.001'):.2f}"
+    entry = desk.buy(order_type="LIMIT", limit_price=limit, time_in_force="GTC")
+    legs = Order.objects.exclude(pk=entry.pk)
+    assert legs.update(created_at=entry.created_at - timedelta(seconds=1)) == 2
+
+    assert fate(None, str(entry.intent.proposal_id))["order"] == entry
 
 
 def test_what_is_too_small_to_sell_is_named_a_residue(client: Client, desk: Desk) -> None:

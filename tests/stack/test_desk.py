@@ -211,8 +211,8 @@ def see_one_that_went_by_itself(desk: DeskWindow) -> None:
     proposal_id = wait_for(
         lambda: desk.stack.value(
             "SELECT p.id FROM proposals_proposal p JOIN execution_executionintent i ON i.proposal_id = p.id "
-            "JOIN execution_order o ON o.intent_id = i.id "
-            "WHERE p.status = 'auto_approved' AND o.exchange_status = 'FILLED'"
+            "JOIN execution_order o ON o.intent_id = i.id AND o.role = 'order' "
+            "WHERE p.status = 'auto_approved' AND o.exchange_status = 'FILLED' AND i.kind = 'proposal'"
         ),
         "a filled order below the threshold",
         PROPOSAL_SECONDS_MAX,
