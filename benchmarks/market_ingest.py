@@ -39,7 +39,7 @@ NAMES = {
 }
 STREAMS = [f"{symbol.lower()}@{kind}" for symbol in SYMBOLS for kind in ("kline_1m", "aggTrade")]
 SECONDS_MAX = 120
-RATES = (10_000, 20_000, 40_000, 60_000, 80_000, 120_000)
+RATES = (40_000, 80_000, 120_000, 140_000, 150_000, 160_000, 180_000, 200_000)
 BEHIND_MAX = 1.15  # times as long as the flood itself takes
 
 
@@ -168,7 +168,7 @@ def _watch(meter: Meter, stop: Callable[[], Any]) -> None:
                 why = ended.end_reason if ended is not None else "ids are missing"
                 print(json.dumps({"dropped": why}), flush=True)
                 return
-            time.sleep(0.5)
+            time.sleep(0.2)
         done = Candle.objects.filter(interval="1m")
         wait_for(lambda: done.count() >= before + (minutes - 1) * len(SYMBOLS), "every candle", 20)
         meter.count = meter.wanted
@@ -231,7 +231,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--receive", nargs=3, metavar=("WHO", "PORT", "COUNT"), help=argparse.SUPPRESS)
     parser.add_argument(
-        "--minutes", type=int, default=12, help="of market time, 20,000 messages each (default 12)"
+        "--minutes", type=int, default=60, help="of market time, 20,000 messages each (default 60)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="of all receivers in turn (default 3)")
     options = parser.parse_args(arguments)

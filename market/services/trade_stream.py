@@ -1,6 +1,7 @@
 """Aggregate trades from the socket into Postgres: in batches beside the candles, gaps fetched by REST."""
 
 import asyncio
+import contextlib
 import logging
 from datetime import datetime, timedelta
 
@@ -21,7 +22,8 @@ from tradingbot.core.environments import Environment
 
 logger = logging.getLogger(__name__)
 FLUSH_SECONDS = 0.25
-PENDING_MAX = 20_000  # more than this waits in the socket's queue, which is bounded as well
+BATCH_TRADES = 20_000  # so many are written at once, sooner than FLUSH_SECONDS
+PENDING_MAX = 50_000  # more than this waits in the socket's queue, which is bounded as well
 REPAIR_SECONDS = 1.0
 HOLES_AT_ONCE = 20
 PAGES_MAX = JUMP_IDS_MAX // TRADES_MAX + 1
@@ -43,6 +45,7 @@ class TradeStream:
         self._doubtful: set[str] = set()
         self._last: dict[str, tuple[AggTrade, datetime]] = {}
         self._room = asyncio.Event()
+        self._batch = asyncio.Event()
 
     async def begin(self, symbols: tuple[str, ...]) -> None:
         """A fresh connection: go on from what is stored."""
@@ -85,13 +88,18 @@ class TradeStream:
 
     async def make_room(self) -> None:
         """Wait until fewer than PENDING_MAX trades wait for their write."""
+        if len(self._unwritten) >= BATCH_TRADES:
+            self._batch.set()
         while len(self._unwritten) >= PENDING_MAX:
             self._room.clear()
             await self._room.wait()
 
     async def _write(self) -> None:
         while True:
-            await asyncio.sleep(FLUSH_SECONDS if len(self._unwritten) < PENDING_MAX else 0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._batch.wait()
+            self._batch.clear()
             if self._unwritten or self._gaps:
                 batch, self._unwritten = self._unwritten, []
                 gaps, self._gaps = self._gaps, []

@@ -74,12 +74,13 @@ def _write(
     for _ in range(3):  # at most one attempt for a missing part and one for a repetition
         try:
             with transaction.atomic():
-                fencing.check(fence)
                 if trades:
                     (_append if append else _merge)(block)
                 _record_holes(missing, now)
                 if filled is not None:
                     _close_hole(filled, refused, now)
+                # Last: it locks the lease to the commit, and candles and the renewal would wait for the COPY.
+                fencing.check(fence)
             return
         except IntegrityError as error:
             code = getattr(error.__cause__, "sqlstate", None)
