@@ -72,7 +72,7 @@ def _probe(order: Order, exchange: ExchangeGateway, now: datetime) -> None:
         return
     if _absence_is_due(order, now):
         _scan_and_conclude(order, exchange, now)
-    else:
+    elif not _lacks_only_answers(order, now):
         _escalate_when_late(order, now)
 
 
@@ -125,6 +125,13 @@ def _absence_is_due(order: Order, now: datetime) -> bool:
         seconds_since_instant=(now - instant).total_seconds(),
         grace_seconds=settings.RECONCILE_GRACE_SECONDS,
     )
+
+
+def _lacks_only_answers(order: Order, now: datetime) -> bool:
+    """Whether the grace is over, so that a few more answers prove the absence: a bot that was down past the
+    deadline asks on before it calls a person."""
+    grace = timedelta(seconds=settings.RECONCILE_GRACE_SECONDS)
+    return now - conclusive_instant(order) >= grace
 
 
 def _scan_and_conclude(order: Order, exchange: ExchangeGateway, now: datetime) -> None:

@@ -168,6 +168,23 @@ def test_order_that_never_arrived_is_concluded_absent_only_after_the_grace(desk:
     assert Probe.objects.filter(order=order, answer="absent", method="scan").count() == 1
 
 
+def test_bot_that_was_down_past_the_deadline_asks_on_before_it_calls_a_person(desk: Desk) -> None:
+    desk.exchange.arm(kind="status", method="POST", path="/api/v3/order", status=503, count=1)
+    order = desk.buy()
+
+    back = clock.now() + timedelta(hours=1)
+    services.probe_unknown(exchange=services.gateway(), now=back)
+    order.refresh_from_db()
+    assert order.status == OrderStatus.UNKNOWN
+    assert order.reserved_quote > 0
+
+    for seconds in (60, 120):
+        services.probe_unknown(exchange=services.gateway(), now=back + timedelta(seconds=seconds))
+    order.refresh_from_db()
+    assert order.status == OrderStatus.NOT_PLACED
+    assert order.probes.filter(method="scan", answer="absent").exists()
+
+
 def test_failed_queries_never_make_an_order_absent_and_a_person_decides(desk: Desk) -> None:
     desk.exchange.arm(
         kind="status", method="POST", path="/api/v3/order", status=503, code=-1008, phase="before", count=1
