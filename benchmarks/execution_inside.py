@@ -24,9 +24,31 @@ EVENT_ORDERS = 100
 DAYS = 5
 FEE = Decimal("0.001")
 PAGE = 1000
-WEIGHTS = {"allOrders": 20, "myTrades": 20, "openOrders": 6, "account": 20, "order": 4, "time": 1}
+WEIGHTS = {
+    "allOrders": 20,
+    "myTrades": 20,
+    "openOrders": 6,
+    "openOrderList": 6,
+    "account": 20,
+    "order": 4,
+    "time": 1,
+}
 ACCOUNT_START = Decimal(10_000_000)
 BOTH = ("BUY", "SELL")  # in turn, so that few lots are open at a time
+
+
+def exchange_info(symbol: str) -> dict[str, Any]:
+    """What the fold reads of exchangeInfo (binance.md §3): whether what is held is more than dust."""
+    return {
+        "symbol": symbol, "baseAsset": symbol.removesuffix("USDT"), "quoteAsset": "USDT", "status": "TRADING",
+        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT"],
+        "filters": [
+            {"filterType": "PRICE_FILTER", "minPrice": "0.01", "maxPrice": "1000000", "tickSize": "0.01"},
+            {"filterType": "LOT_SIZE", "minQty": "0.00001", "maxQty": "9000", "stepSize": "0.00001"},
+            {"filterType": "NOTIONAL", "minNotional": "5", "applyMinToMarket": True,
+             "maxNotional": "9000000", "applyMaxToMarket": False, "avgPriceMins": 5},
+        ],
+    }  # fmt: skip
 
 
 class Books:
@@ -57,7 +79,7 @@ class Books:
             return next(
                 row for row in self.orders[symbol] if row["clientOrderId"] == query["origClientOrderId"]
             )
-        return [] if name == "openOrders" else {"serverTime": time.time_ns() // 1_000_000}
+        return [] if name in {"openOrders", "openOrderList"} else {"serverTime": time.time_ns() // 1_000_000}
 
     def fill(self, symbol: str, client_id: str, at: datetime, side: str) -> None:
         """One more order at market, filled in FILLS_PER_ORDER trades."""
@@ -220,7 +242,7 @@ def prepare(now: datetime) -> None:
     for symbol in SYMBOLS:
         Instrument.objects.create(
             environment=environment, symbol=symbol, base_asset=symbol.removesuffix("USDT"), quote_asset="USDT",
-            status="TRADING", raw={}, refreshed_at=now,
+            status="TRADING", raw=exchange_info(symbol), refreshed_at=now,
         )  # fmt: skip
     Account.objects.create(
         environment=environment,

@@ -1,10 +1,11 @@
 """The writing verbs of execution. Each is one transaction; the network is only ever between two of them."""
 
+from execution.services.applying import apply_report
 from execution.services.approving import approve_proposal
 from execution.services.booking import record_equity
 from execution.services.cancelling import cancel_intent, resolve_cancels
 from execution.services.claiming import abort_stale_intents, claim_proposal
-from execution.services.folding import apply_report, fold_account_event, fold_pending_events
+from execution.services.folding import fold_account_events, fold_pending_events
 from execution.services.operating import ask_cancel, ask_close
 from execution.services.personal import carry_out_requests
 from execution.services.protecting import create_protection, guard_positions, prepare_exit
@@ -36,7 +37,7 @@ __all__ = [
     "claim_proposal",
     "conclusive_instant",
     "create_protection",
-    "fold_account_event",
+    "fold_account_events",
     "fold_pending_events",
     "gateway",
     "guard_positions",

@@ -2,11 +2,11 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 
 from execution import selectors
 from execution.contracts import FillReport
@@ -15,31 +15,50 @@ from execution.rules import accounting
 from market import selectors as market
 from market.models import Instrument
 from tradingbot.core.announce import announce
-from tradingbot.core.decimals import ZERO
+from tradingbot.core.decimals import ZERO, wide_context
 
 logger = logging.getLogger(__name__)
+LOTS_A_PAGE = 50
 
 
-def book_fill(*, fill: Fill, position: Position) -> None:
+def book_fills(*, fills: Sequence[Fill], position: Position) -> None:
     """Bring lots, closings and the amounts of `position` (locked, not saved here) to what the fills say.
 
-    A fill that became known late takes its place in the exchange's order: what was closed after it is opened
-    again, and everything from it on is done anew. So the outcome is the same whatever arrives first.
+    `fills` are new ones of one symbol, stored already. One that became known late takes its place in the
+    exchange's order: what was closed after it is opened again, and everything from it on is done anew. So the
+    outcome is the same whatever arrives first.
     """
-    key = (fill.at, fill.trade_id)
-    fills = Fill.objects.filter(environment=fill.environment, symbol=fill.symbol)
-    newer = list(fills.filter(_after(key)).order_by("at", "trade_id"))
-    undone = _undo_closings(fill, key) if newer else []
-    lots = _lots_before(fill, key, undone)
-    trades = [_trade(row, position.base_asset) for row in [fill, *newer]]
-    after, closings = accounting.replay(lots, trades)
-    _write(position, [fill, *newer], before=lots, after=after, closings=closings)
-    position.quantity = sum((lot.quantity_left for lot in after), ZERO)
-    position.cost_quote = sum((lot.cost_left_quote for lot in after), ZERO)
-    position.realised_pnl_quote += sum((c.realised_quote for c in closings), ZERO) - sum(
-        (c.realised_quote for c in undone), ZERO
+    fresh = sorted(fills, key=_key)
+    first = fresh[0]
+    newer = list(
+        Fill.objects.filter(_after(_key(first)), environment=first.environment, symbol=first.symbol).exclude(
+            pk__in=[fill.pk for fill in fresh]
+        )
     )
-    position.fees_quote += fill.commission_quote
+    undone = _undo_closings(first) if newer else []
+    trades = sorted([*fresh, *newer], key=_key)
+    rows = _lots_before(first, undone) if newer else _oldest_lots(first, _sold(trades, position))
+    lots = _given_back(rows, undone)
+    after, closings = accounting.replay(lots, [_trade(row, position.base_asset) for row in trades])
+    _write(position, trades, rows, after=after, closings=closings)
+    if newer:  # all that is left was read and done anew
+        position.quantity = position.cost_quote = ZERO
+        lots = []
+    with localcontext(wide_context()):
+        position.quantity += _sum(x.quantity_left for x in after) - _sum(x.quantity_left for x in lots)
+        position.cost_quote += _sum(x.cost_left_quote for x in after) - _sum(x.cost_left_quote for x in lots)
+        position.realised_pnl_quote += _sum(c.realised_quote for c in closings) - _sum(
+            c.realised_quote for c in undone
+        )
+        position.fees_quote += _sum(fill.commission_quote for fill in fresh)
+
+
+def _sum(amounts: Iterable[Decimal]) -> Decimal:
+    return sum(amounts, ZERO)
+
+
+def _key(row: Fill | Lot) -> accounting.Key:
+    return row.at, row.trade_id
 
 
 def _after(key: accounting.Key) -> Q:
@@ -58,13 +77,14 @@ def _trade(fill: Fill, base_asset: str) -> accounting.Trade:
     )
 
 
-def _undo_closings(fill: Fill, key: accounting.Key) -> list[accounting.Closing]:
-    """Take back all closings after `key`, and the lots that were opened after it."""
-    rows = LotClosing.objects.filter(_after(key), environment=fill.environment, symbol=fill.symbol)
+def _undo_closings(first: Fill) -> list[accounting.Closing]:
+    """Take back all closings after `first`, and the lots that were opened after it."""
+    later = {"environment": first.environment, "symbol": first.symbol}
+    rows = LotClosing.objects.filter(_after(_key(first)), **later)
     undone = [
         accounting.Closing(
             (row.at, row.trade_id),
-            (row.lot.at, row.lot.trade_id) if row.lot else None,
+            _key(row.lot) if row.lot else None,
             row.quantity,
             row.proceeds_quote,
             row.cost_quote,
@@ -72,62 +92,78 @@ def _undo_closings(fill: Fill, key: accounting.Key) -> list[accounting.Closing]:
         for row in rows.select_related("lot")
     ]
     rows.delete()
-    Lot.objects.filter(_after(key), environment=fill.environment, symbol=fill.symbol).delete()
+    Lot.objects.filter(_after(_key(first)), **later).delete()
     return undone
 
 
-def _lots_before(
-    fill: Fill, key: accounting.Key, undone: Iterable[accounting.Closing]
-) -> list[accounting.Lot]:
-    """The lots that were open at `key`, oldest first."""
-    taken: dict[accounting.Key, list[accounting.Closing]] = defaultdict(list)
-    for closing in undone:
-        if closing.lot is not None:
-            taken[closing.lot].append(closing)
-    rows: QuerySet[Lot] = Lot.objects.filter(environment=fill.environment, symbol=fill.symbol)
-    reopened = [lot for lot in taken if lot < key]
+def _sold(trades: Iterable[Fill], position: Position) -> Decimal:
+    """What `trades` take from the lots, at most: a fee in coins is taken from them, too."""
+    return _sum(
+        fill.quantity + (fill.commission if fill.commission_asset == position.base_asset else ZERO)
+        for fill in trades
+        if fill.side == "SELL"
+    )
+
+
+def _oldest_lots(first: Fill, quantity: Decimal) -> list[Lot]:
+    """The open lots that a sale of `quantity` meets, oldest first; none for a purchase."""
+    found: list[Lot] = []
+    rows = Lot.objects.filter(environment=first.environment, symbol=first.symbol, quantity_left__gt=0)
+    while quantity > 0:
+        wanted = rows.filter(_after(_key(found[-1]))) if found else rows
+        page = list(wanted.order_by("at", "trade_id")[:LOTS_A_PAGE])
+        found += page
+        quantity -= _sum(lot.quantity_left for lot in page)
+        if len(page) < LOTS_A_PAGE:
+            break
+    return found
+
+
+def _lots_before(first: Fill, undone: Iterable[accounting.Closing]) -> list[Lot]:
+    """All lots that were open before `first`, oldest first, as they are stored."""
     wanted = Q(quantity_left__gt=0)
-    for at, trade_id in reopened:
+    for at, trade_id in {c.lot for c in undone if c.lot is not None and c.lot < _key(first)}:
         wanted |= Q(at=at, trade_id=trade_id)
-    return [
-        accounting.give_back(
-            accounting.Lot(
-                (row.at, row.trade_id),
-                row.quantity,
-                row.cost_quote,
-                row.quantity_left,
-                row.cost_left_quote,
-            ),
-            taken[(row.at, row.trade_id)],
-        )
-        for row in rows.filter(wanted).order_by("at", "trade_id")
+    rows = Lot.objects.filter(wanted, environment=first.environment, symbol=first.symbol)
+    return list(rows.order_by("at", "trade_id"))
+
+
+def _given_back(rows: Iterable[Lot], undone: Iterable[accounting.Closing]) -> list[accounting.Lot]:
+    """The lots as they were before `undone` took from them."""
+    taken: dict[accounting.Key | None, list[accounting.Closing]] = defaultdict(list)
+    for closing in undone:
+        taken[closing.lot].append(closing)
+    lots = [
+        accounting.Lot(_key(row), row.quantity, row.cost_quote, row.quantity_left, row.cost_left_quote)
+        for row in rows
     ]
+    return [accounting.give_back(lot, taken[lot.key]) for lot in lots]
 
 
 def _write(
     position: Position,
     fills: list[Fill],
+    before: list[Lot],
     *,
-    before: list[accounting.Lot],
     after: list[accounting.Lot],
     closings: list[accounting.Closing],
 ) -> None:
-    of_key = {(row.at, row.trade_id): row for row in fills}
-    opened = [lot for lot in after if lot.key in of_key]
-    Lot.objects.bulk_create([_lot_row(lot, of_key[lot.key]) for lot in opened])
-    touched = {lot.key for lot in before}
-    rows = {
-        (row.at, row.trade_id): row
-        for row in Lot.objects.filter(environment=position.environment, symbol=position.symbol).filter(
-            Q(fill__in=[of_key[lot.key].pk for lot in opened])
-            | Q(at__in=[at for at, _ in touched], trade_id__in=[trade_id for _, trade_id in touched])
-        )
-    }
+    of_key = {_key(row): row for row in fills}
+    rows = {_key(row): row for row in before}
+    opened = {lot.key: _lot_row(lot, of_key[lot.key]) for lot in after if lot.key in of_key}
+    changed = []
     for lot in after:
-        row = rows[lot.key]
-        if (row.quantity_left, row.cost_left_quote) != (lot.quantity_left, lot.cost_left_quote):
+        row = rows.get(lot.key)
+        if row and (row.quantity_left, row.cost_left_quote) != (lot.quantity_left, lot.cost_left_quote):
             row.quantity_left, row.cost_left_quote = lot.quantity_left, lot.cost_left_quote
-            row.save(update_fields=["quantity_left", "cost_left_quote"])
+            changed.append(row)
+    if opened:
+        Lot.objects.bulk_create(opened.values())
+    if changed:
+        Lot.objects.bulk_update(changed, ["quantity_left", "cost_left_quote"], batch_size=LOTS_A_PAGE)
+    rows |= opened
+    if not closings:
+        return
     LotClosing.objects.bulk_create(
         LotClosing(
             sale=of_key[closing.sale],

@@ -24,7 +24,7 @@ from execution.contracts import (
 from execution.models import Account, ExecutionIntent, Order, OrderCancel
 from execution.rules import lists
 from execution.selectors import protection
-from execution.services.folding import apply_report
+from execution.services.applying import apply_report
 from execution.services.reconciling import request_reconciliation
 from tradingbot.core.clock import from_milliseconds, to_milliseconds
 from tradingbot.core.clock import now as clock_now

@@ -1,5 +1,6 @@
 """Findings of a reconciliation run and the divergences they become: one row from first sight to its close."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -34,17 +35,77 @@ class Finding:
     settled: str = ""
 
 
-def store_findings(run: ReconciliationRun, findings: list[Finding], now: datetime) -> None:
-    """Record what this run saw and close what it does not see any more."""
-    seen = set()
+def store_findings(run: ReconciliationRun, findings: Sequence[Finding], now: datetime) -> None:
+    """Record what this run saw; the caller holds the transaction."""
+    told_before = set(
+        Divergence.objects.filter(
+            environment=selectors.ENVIRONMENT, subject__in={finding.subject for finding in findings}
+        ).values_list("kind", "subject")
+    )
+    fresh = {
+        (finding.kind.value, finding.subject): finding
+        for finding in findings
+        if finding.settled and (finding.kind.value, finding.subject) not in told_before
+    }
+    if fresh:
+        _store_settled(run, list(fresh.values()), now)
     for finding in findings:
-        seen.add((finding.kind.value, finding.subject))
-        _store(run, finding, now)
-    if any(finding.kind is DivergenceKind.ENVIRONMENT_RESET for finding in findings):
-        return  # nothing else was compared
+        if (finding.kind.value, finding.subject) not in fresh:
+            _store(run, finding, now)
+
+
+def close_unseen(run: ReconciliationRun, findings: Sequence[Finding], now: datetime) -> None:
+    """Close what is open and what this whole run, which found `findings`, did not see any more."""
+    seen = {(finding.kind.value, finding.subject) for finding in findings}
     for divergence in Divergence.objects.filter(environment=selectors.ENVIRONMENT, closed_at__isnull=True):
         if (divergence.kind, divergence.subject) not in seen and divergence.kind not in CLOSED_BY_PERSONS:
             close(divergence, run=run, outcome=Outcome.GONE, resolution="no longer observed", now=now)
+
+
+def _store_settled(run: ReconciliationRun, findings: Sequence[Finding], now: datetime) -> None:
+    """Differences that were never told before and are settled already: on record at once as closed."""
+    rows = Divergence.objects.bulk_create(
+        Divergence(
+            **_columns(finding, run, now),
+            kind=finding.kind,
+            subject=finding.subject,
+            environment=selectors.ENVIRONMENT,
+            closed_at=now,
+            closed_by="reconciliation",
+            outcome=Outcome.POSTED,
+            resolution=finding.settled[:300],
+        )
+        for finding in findings
+    )
+    for row, finding in zip(rows, findings, strict=True):
+        _audit(row, finding, now)
+        announce("divergence", row.pk)
+
+
+def _columns(finding: Finding, run: ReconciliationRun, now: datetime) -> dict[str, Any]:
+    return {
+        "symbol": finding.symbol,
+        "ours": finding.ours,
+        "theirs": finding.theirs,
+        "amount": finding.amount,
+        "amount_asset": finding.amount_asset,
+        "likely_cause": finding.likely_cause,
+        "first_run": run,
+        "last_run": run,
+        "first_seen_at": now,
+        "last_seen_at": now,
+    }
+
+
+def _audit(divergence: Divergence, finding: Finding, now: datetime) -> None:
+    audit.record(
+        action=f"divergence.{finding.kind.value}",
+        subject=f"divergence:{divergence.pk}",
+        actor="reconciliation",
+        now=now,
+        ours=finding.ours,
+        theirs=finding.theirs,
+    )
 
 
 def _was_settled_by_person(finding: Finding) -> bool:
@@ -75,28 +136,10 @@ def _store(run: ReconciliationRun, finding: Finding, now: datetime) -> None:
         kind=finding.kind,
         subject=finding.subject,
         closed_at=None,
-        defaults={
-            "symbol": finding.symbol,
-            "ours": finding.ours,
-            "theirs": finding.theirs,
-            "amount": finding.amount,
-            "amount_asset": finding.amount_asset,
-            "likely_cause": finding.likely_cause,
-            "first_run": run,
-            "last_run": run,
-            "first_seen_at": now,
-            "last_seen_at": now,
-        },
+        defaults=_columns(finding, run, now),
     )
     if created:
-        audit.record(
-            action=f"divergence.{finding.kind.value}",
-            subject=f"divergence:{divergence.pk}",
-            actor="reconciliation",
-            now=now,
-            ours=finding.ours,
-            theirs=finding.theirs,
-        )
+        _audit(divergence, finding, now)
     else:
         _see_again(divergence, run, finding, now)
     if finding.settled:

@@ -30,7 +30,7 @@ from execution.rules import client_order_id, lists
 from execution.selectors import protection
 from execution.services.cancelling import cancel_intent, read_orders, resolve_cancels
 from execution.services.claiming import create_intent, create_orders, would_be_refused
-from execution.services.folding import store_balance
+from execution.services.folding import store_balances
 from execution.services.reconciling import request_reconciliation
 from execution.services.sending import send_order
 from execution.services.watching import watch_position
@@ -373,6 +373,5 @@ def see_balances(*, symbol: str, quantity: Decimal, exchange: ExchangeGateway, n
         balances = exchange.balances()
     except QueryFailed:
         return False
-    for balance in balances:
-        store_balance(asset=balance.asset, free=balance.free, locked=balance.locked, as_of=as_of)
+    store_balances([(as_of, balance) for balance in balances])
     return True

@@ -28,7 +28,8 @@ from execution.contracts import (
     Source,
 )
 from execution.models import Fill, OperatorRequest, Order
-from execution.services.folding import apply_report, lock_books, post_fill
+from execution.services.applying import apply_report, lock_books
+from execution.services.posting import post_fills
 from execution.services.requesting import checked_reason, finish, open_request, refuse_while_asked
 from execution.services.saga import LOOK_BACK, conclude_absent, conclusive_instant
 from tradingbot.core import audit
@@ -129,8 +130,7 @@ def confirm_filled(request: OperatorRequest, exchange: ExchangeGateway, now: dat
         _check_page(_locked(order.pk), request.seen_version)
         apply_report(report=replace(report, fills=()), now=now)
         order = _locked(order.pk)
-        for trade in trades:
-            post_fill(order=order, exchange_order_id=exchange_order_id, fill=trade, now=now)
+        post_fills(order=order, trades=[(exchange_order_id, trade) for trade in trades], now=now)
         ids = ", ".join(str(trade.trade_id) for trade in trades)
         finish(
             request,

@@ -14,7 +14,7 @@ from django.db.models import Q
 from execution import rules, selectors
 from execution.contracts import ExchangeGateway, OrderReport, OrderStatus, QueryFailed
 from execution.models import Fill, Order, Probe
-from execution.services.folding import apply_report
+from execution.services.applying import apply_report
 from market.models import Instrument
 from market.selectors import unfolded_account_events
 from tradingbot.core.alerts import raise_alert, resolve_alerts

@@ -21,8 +21,8 @@ from execution.contracts import (
     Source,
 )
 from execution.models import Order, OrderLifecycleEvent
+from execution.services.applying import apply_report
 from execution.services.claiming import abort_intent, request_digest
-from execution.services.folding import apply_report
 from execution.services.reconciling import request_reconciliation
 from tradingbot.core.alerts import raise_alert
 from tradingbot.core.announce import announce

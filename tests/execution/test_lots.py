@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,8 +145,11 @@ def known(number: int, side: str, quantity: str, price: str, fee: str, asset: st
     )
 
 
-def books_after(record: list[tuple[Any, ...]], order: list[int]) -> dict[str, Any]:
-    """Lots, closings and position after the record became known in `order`; everything is forgotten first."""
+def books_after(record: list[tuple[Any, ...]], order: list[int], together: int = 1) -> dict[str, Any]:
+    """Lots, closings and position after the record became known in `order`, `together` at a time.
+
+    Everything is forgotten first.
+    """
     LotClosing.objects.all().delete()
     Lot.objects.all().delete()
     Position.objects.all().delete()
@@ -153,8 +157,9 @@ def books_after(record: list[tuple[Any, ...]], order: list[int]) -> dict[str, An
     position = Position.objects.create(
         environment=selectors.ENVIRONMENT, symbol=SYMBOL, base_asset="BTC", quote_asset="USDT", updated_at=AT
     )
-    for number in order:
-        booking.book_fill(fill=known(number, *record[number]), position=position)
+    for start in range(0, len(order), together):
+        fills = [known(number, *record[number]) for number in order[start : start + together]]
+        booking.book_fills(fills=fills, position=position)
     return {
         "position": (
             position.quantity,
@@ -194,8 +199,30 @@ def test_any_order_of_arrival_comes_to_the_same_books(
     in_order = list(range(len(record)))
     expected = books_after(record, in_order)
 
-    for _ in range(4):
-        assert books_after(record, rng.sample(in_order, len(in_order))) == expected
+    for together in (1, 1, 2, 3, 10):
+        assert books_after(record, rng.sample(in_order, len(in_order)), together) == expected
+
+
+def test_a_sale_meets_as_many_lots_as_it_takes(
+    append_only_off: None, instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(booking, "LOTS_A_PAGE", 2)
+    bought: list[tuple[Any, ...]] = [("BUY", "1", str(100 + n), "0", "USDT") for n in range(7)]
+
+    books = books_after([*bought, ("SELL", "4.5", "200", "0", "USDT")], list(range(8)))
+
+    assert [left for _, left, _ in books["lots"]] == [0, 0, 0, 0, D("0.5"), 1, 1]
+    assert books["position"][0] == D("2.5")
+
+
+def test_a_purchase_reads_no_lot_however_many_are_open(append_only_off: None, instrument: Instrument) -> None:
+    books_after([("BUY", "1", "100", "0", "USDT")] * 9, list(range(9)))
+    position = Position.objects.get()
+
+    with CaptureQueriesContext(connection) as asked:
+        booking.book_fills(fills=[known(9, "BUY", "1", "100", "0", "USDT")], position=position)
+
+    assert not [q for q in asked.captured_queries if q["sql"].startswith('SELECT "execution_lot"')]
 
 
 @pytest.fixture
@@ -212,8 +239,8 @@ def test_a_sale_that_became_known_before_its_purchase_leaves_no_phantom_position
         environment=selectors.ENVIRONMENT, symbol=SYMBOL, base_asset="BTC", quote_asset="USDT", updated_at=AT
     )
 
-    booking.book_fill(fill=known(9, "SELL", "1", "110", "0", "USDT"), position=position)
-    booking.book_fill(fill=known(1, "BUY", "1", "100", "0", "USDT"), position=position)
+    booking.book_fills(fills=[known(9, "SELL", "1", "110", "0", "USDT")], position=position)
+    booking.book_fills(fills=[known(1, "BUY", "1", "100", "0", "USDT")], position=position)
 
     assert (position.quantity, position.cost_quote, position.realised_pnl_quote) == (0, 0, 10)
 
