@@ -143,24 +143,37 @@ class BinanceGateway:
         return [self._parse(rules.report_of_rest, row, Source.POLL) for row in rows]
 
     def orders_since(self, *, symbol: str, since: datetime) -> Sequence[OrderReport]:
-        """All orders of a symbol created since `since`, in windows that the exchange answers."""
+        """All orders of a symbol created since `since`, in windows that the exchange answers.
+
+        A full page is gone on from by order id, not by time: many orders may share a millisecond.
+        """
         found: dict[int, OrderReport] = {}
         start, end = since, now() + timedelta(minutes=1)
         while start < end:
-            parameters = {
-                "symbol": symbol,
-                "startTime": to_milliseconds(start),
-                "endTime": to_milliseconds(min(start + WINDOW, end)),
-                "limit": PAGE_LENGTH_MAX,
-            }
-            rows = self._query(partial(self._client.get_all_orders, **parameters))
-            for row in rows:
-                report = self._parse(rules.report_of_rest, row, Source.POLL)
-                found[report.exchange_order_id] = report
-            if len(rows) == PAGE_LENGTH_MAX:
-                raise QueryFailed(f"more than {PAGE_LENGTH_MAX} orders of {symbol} in one window")
+            rows = self._page_of_orders(
+                found,
+                symbol,
+                startTime=to_milliseconds(start),
+                endTime=to_milliseconds(min(start + WINDOW, end)),
+            )
+            if rows == PAGE_LENGTH_MAX:
+                self._orders_after(found, symbol)
+                break  # ids lead past the window, up to now
             start += WINDOW
         return list(found.values())
+
+    def _orders_after(self, found: dict[int, OrderReport], symbol: str) -> None:
+        for _ in range(PAGES_MAX):
+            if self._page_of_orders(found, symbol, orderId=max(found) + 1) < PAGE_LENGTH_MAX:
+                return
+        raise QueryFailed(f"more than {PAGES_MAX} pages of orders of {symbol}")
+
+    def _page_of_orders(self, found: dict[int, OrderReport], symbol: str, **span: int) -> int:
+        rows = self._query(partial(self._client.get_all_orders, symbol=symbol, limit=PAGE_LENGTH_MAX, **span))
+        for row in rows:
+            report = self._parse(rules.report_of_rest, row, Source.POLL)
+            found[report.exchange_order_id] = report
+        return len(rows)
 
     def trades(
         self, *, symbol: str, from_trade_id: int | None, since: datetime | None
