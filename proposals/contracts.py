@@ -50,6 +50,9 @@ class DecisionRefused(ProposalError):
         self.code, self.detail = code, detail
 
 
+# A request for a decision that no worker took up in this time lapses: the person looked at another market.
+REQUEST_WAITS_SECONDS_MAX = 120
+
 # How old a card may be when it decides: the socket brings a new one every 5 s at least, a hold takes one.
 SHOWN_SECONDS_MAX = 10
 

@@ -10,6 +10,22 @@ REJECT_REASONS = (
 )
 
 
+class AskForm(forms.Form):
+    """A question out of turn: `<strategy's number>:<symbol>` of the list."""
+
+    what = forms.RegexField(regex=r"^[0-9]{1,9}:[A-Z0-9]{2,20}$")
+
+    @property
+    def strategy_id(self) -> int:
+        """The strategy that is asked."""
+        return int(self.cleaned_data["what"].partition(":")[0])
+
+    @property
+    def symbol(self) -> str:
+        """What it is asked about."""
+        return str(self.cleaned_data["what"].partition(":")[2])
+
+
 class RejectForm(forms.Form):
     """A rejection: the version that was on the screen, a reason of the list and a note if there is more to say."""
 

@@ -29,6 +29,9 @@ class Strategy(models.Model):
     min_seconds_between = models.PositiveIntegerField(
         default=20, help_text="Seconds of our clock between two decisions on one symbol"
     )
+    requests_per_hour_max = models.PositiveIntegerField(
+        default=12, help_text="Decisions out of turn that people may ask for in an hour"
+    )
 
     class Meta:
         verbose_name_plural = "strategies"
@@ -46,6 +49,7 @@ class Decision(models.Model):
     snapshot = models.OneToOneField("market.Snapshot", null=True, on_delete=models.PROTECT)
     symbol = models.CharField(max_length=32)
     candle_open_time = models.DateTimeField()
+    on_demand = models.BooleanField(default=False, help_text="Out of turn, because a person asked")
     prompt_version = models.CharField(max_length=16)
     prompt_sha256 = models.CharField(max_length=64, blank=True)
     request = models.JSONField(null=True)
@@ -70,10 +74,47 @@ class Decision(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["environment", "strategy", "symbol", "candle_open_time"],
+                condition=Q(on_demand=False),
                 name="proposals_decision_once_per_candle",
             )
         ]
         indexes = [models.Index(fields=["environment", "symbol", "-started_at"])]
+
+
+class DecisionRequest(models.Model):
+    """A person asks for a decision on a symbol now; the row is the queue.
+
+    Everybody who asks while one waits or is under way gets that same decision (`merged`), and none of them can
+    be the only approver of what comes of it.
+    """
+
+    TOPIC: ClassVar = "decision_request"
+
+    environment = EnvironmentField()
+    strategy = models.ForeignKey(Strategy, on_delete=models.PROTECT)
+    symbol = models.CharField(max_length=32)
+    requested_by = models.CharField(max_length=150)
+    requested_at = models.DateTimeField()
+    merged = models.BooleanField(default=False, help_text="Joined a decision that was asked for already")
+    decision = models.ForeignKey(Decision, null=True, on_delete=models.PROTECT, related_name="requests")
+    lapsed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        permissions = [("ask_decision", "Can ask the advisor for a decision")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "strategy", "symbol", "requested_by"],
+                condition=Q(decision=None, lapsed_at=None),
+                name="proposals_one_request_waits_per_person",
+            ),
+            models.CheckConstraint(
+                condition=Q(decision=None) | Q(lapsed_at=None), name="proposals_request_taken_or_lapsed"
+            ),
+        ]
+        indexes = [models.Index(fields=["environment", "-requested_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.symbol}, asked for by {self.requested_by}"
 
 
 class Proposal(models.Model):

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 
 from market.models import Quote
 from proposals import selectors, services
-from proposals.contracts import ProposalStatus
+from proposals.contracts import REQUEST_WAITS_SECONDS_MAX, ProposalStatus
 from proposals.models import Proposal
 from tradingbot.core import clock
 from tradingbot.core.panels import UnknownPanel, panel
@@ -19,6 +19,7 @@ from tradingbot.core.permissions import Deed, may
 QUEUE_SHOWN = 50
 NEXT_SHOWN = 5
 RECENT_SHOWN = 10
+REQUESTS_SHOWN = 20
 PAGE_ROWS = 50
 PAGES_MAX = 200
 DECIDED = (ProposalStatus.APPROVED, ProposalStatus.REJECTED, ProposalStatus.EXPIRED)
@@ -124,6 +125,7 @@ def answering(row: Proposal, user: Any) -> dict[str, Any]:
     return {
         "people": selectors.people_for(row),
         "people_of": selectors.approvers_of(row),
+        "requesters": selectors.requesters_of(row),
         "shown_token": services.shown_token(proposal=row, actor=user.get_username(), now=now),
         "may_decide": may(user, Deed.APPROVE),
     }
@@ -133,9 +135,19 @@ def why_not_by_you(row: Proposal, user: Any) -> list[str]:
     """Why this person cannot approve, whatever the order is."""
     if not may(user, Deed.APPROVE):
         return ["you may look, not decide: that takes the role operator"]
-    if user.get_username() in selectors.people_for(row):
+    name, people = user.get_username(), selectors.people_for(row)
+    if name in people:
         return ["you approved it already; somebody else must approve it too"]
+    if len(people) + 1 >= row.approvals_required and selectors.only_requesters(row, [*people, name]):
+        return ["you asked for this decision; somebody who did not ask must approve it"]
     return []
+
+
+@panel("advisor.requests", template="proposals/requests.html", topics={"decision_request", "proposal"})
+def asked(user: Any, argument: str) -> dict[str, Any]:
+    """What people asked the advisor lately, and what came of it."""
+    rows = selectors.requests().select_related("strategy", "decision__proposal").order_by("-requested_at")
+    return {"rows": rows[:REQUESTS_SHOWN], "wait_seconds": REQUEST_WAITS_SECONDS_MAX}
 
 
 @panel("proposal.record", template="proposals/record.html", topics={"proposal"}, keyed_by="proposal")
@@ -144,4 +156,5 @@ def record(user: Any, argument: str) -> dict[str, Any]:
     row = find_proposal(argument)
     answer = row.answer if isinstance(row.answer, dict) else {}
     facts = [fact for fact in answer.get("facts") or [] if isinstance(fact, dict)]
-    return {"proposal": row, "decision": row.decision, "facts": facts}
+    requesters = selectors.requesters_of(row)
+    return {"proposal": row, "decision": row.decision, "facts": facts, "requesters": requesters}

@@ -1,5 +1,6 @@
 """What others may read of proposing: what is due, what waits, what was decided."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -8,9 +9,15 @@ from django.db.models import QuerySet
 
 from market import selectors as market_selectors
 from market.contracts import Candle, Interval
-from proposals.contracts import APPROVED_STATUSES, ProposalStatus, QuantisedOrder
-from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
+from proposals.contracts import (
+    APPROVED_STATUSES,
+    REQUEST_WAITS_SECONDS_MAX,
+    ProposalStatus,
+    QuantisedOrder,
+)
+from proposals.models import AdvisorBreaker, Decision, DecisionRequest, Proposal, Strategy
 
+HOUR = timedelta(hours=1)
 # A decision without an end is a killed worker's after the call's own deadline and this much more.
 INTERRUPTED_AFTER_SECONDS = 30
 
@@ -27,12 +34,14 @@ def decisions() -> QuerySet[Decision]:
 
 # --- when to ask -----------------------------------------------------------------------------------------
 def due_decisions(now: datetime) -> list[tuple[Strategy, str]]:
-    """Each enabled strategy with a symbol whose latest closed candle is not decided on and may be now."""
+    """Each enabled strategy with a symbol to decide on now: a new closed candle, or a person who asked."""
+    asked = set(waiting_requests(now).values_list("strategy_id", "symbol"))
     return [
         (strategy, symbol)
         for strategy in Strategy.objects.filter(enabled=True).order_by("pk")
         for symbol in strategy.symbols
         if candle_to_decide(strategy, symbol, now) is not None
+        or ((strategy.pk, symbol) in asked and candle_on_demand(strategy, symbol, now) is not None)
     ]
 
 
@@ -58,8 +67,48 @@ def candle_to_decide(strategy: Strategy, symbol: str, now: datetime) -> Candle |
             return None
         if finished_at is None and started_at > interrupted_before(now):
             return None
-    hour = decisions().filter(strategy=strategy, started_at__gt=now - timedelta(hours=1))
+    hour = decisions().filter(strategy=strategy, started_at__gt=now - HOUR)
     return candle if hour.count() < strategy.decisions_per_hour_max else None
+
+
+def candle_on_demand(strategy: Strategy, symbol: str, now: datetime) -> Candle | None:
+    """The latest closed candle for a decision out of turn; None while there is none or another is under way."""
+    if under_way(symbol, now).exists():
+        return None
+    return market_selectors.last_closed(symbol, Interval(strategy.interval))
+
+
+def under_way(symbol: str, now: datetime) -> QuerySet[Decision]:
+    """Decisions on `symbol` that have begun, are not finished, and whose worker may still live."""
+    return decisions().filter(symbol=symbol, finished_at=None, started_at__gt=interrupted_before(now))
+
+
+def requests() -> QuerySet[DecisionRequest]:
+    """What people asked for in this environment."""
+    return DecisionRequest.objects.filter(environment=settings.TRADING_ENVIRONMENT)
+
+
+def waiting_requests(now: datetime) -> QuerySet[DecisionRequest]:
+    """Requests that no decision has taken up and that have not lapsed."""
+    since = now - timedelta(seconds=REQUEST_WAITS_SECONDS_MAX)
+    return requests().filter(decision=None, lapsed_at=None, requested_at__gt=since)
+
+
+def requests_of_the_hour(strategy: Strategy, now: datetime) -> int:
+    """Decisions out of turn that were asked of `strategy` in the last hour; who joined another's not counted."""
+    return requests().filter(strategy=strategy, merged=False, requested_at__gt=now - HOUR).count()
+
+
+def requesters_of(proposal: Proposal) -> list[str]:
+    """Who asked for the decision that the proposal came of; empty for one that came by itself."""
+    asked = DecisionRequest.objects.filter(decision_id=proposal.decision_id).order_by("requested_at", "pk")
+    return list(dict.fromkeys(asked.values_list("requested_by", flat=True)))
+
+
+def only_requesters(proposal: Proposal, people: Collection[str]) -> bool:
+    """Whether nobody but those who asked for the decision is among `people`, which then cannot approve it."""
+    asked = requesters_of(proposal)
+    return bool(asked) and not set(people) - set(asked)
 
 
 def interrupted_before(now: datetime) -> datetime:

@@ -10,9 +10,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from proposals import selectors, services
 from proposals.contracts import DecisionRefused
-from proposals.forms import RejectForm
+from proposals.forms import AskForm, RejectForm
+from proposals.models import Strategy
 from tradingbot.core import clock, commands, panels
-from tradingbot.core.permissions import Deed, needs
+from tradingbot.core.permissions import Deed, may, needs
 
 
 @never_cache
@@ -73,6 +74,44 @@ def reject(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
     except DecisionRefused as error:
         return commands.refused(request, shown, sentence=error.detail, status=409)
     return commands.done(request, shown, sentence="Rejected. Nothing is ordered.")
+
+
+@never_cache
+@require_safe
+def advisor(request: HttpRequest) -> HttpResponse:
+    """The advisor: its state, and a question out of turn."""
+    context = {
+        "here": "advisor",
+        "panels": ("advisor.requests",),
+        "strategies": Strategy.objects.filter(enabled=True).order_by("name"),
+        "may_ask": may(request.user, Deed.ASK),
+    }
+    return render(request, "proposals/advisor_page.html", context)
+
+
+@never_cache
+@require_POST
+@needs(Deed.ASK)
+def ask(request: HttpRequest) -> HttpResponse:
+    """Ask for a decision on one symbol now."""
+    form = AskForm(request.POST)
+    shown = commands.Shown(keys=("advisor.requests",), page=reverse("advisor"))
+    if not form.is_valid():
+        sentence = "Not asked: choose a strategy and a symbol of the list."
+        return commands.refused(request, shown, sentence=sentence, status=422)
+    try:
+        asked = services.ask_decision(
+            strategy_id=form.strategy_id,
+            symbol=form.symbol,
+            actor=request.user.get_username(),
+            now=clock.now(),
+        )
+    except DecisionRefused as error:
+        return commands.refused(request, shown, sentence=error.detail, status=409)
+    sentence = "Asked. What comes of it shows below; somebody who did not ask must approve it."
+    if asked.merged:
+        sentence = "A decision on it was asked for already: you get the same one."
+    return commands.done(request, shown, sentence=sentence)
 
 
 def _find(proposal_id: UUID) -> object:

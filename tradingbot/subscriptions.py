@@ -6,6 +6,7 @@ same rows without any message.
 
 NUDGES: dict[str, tuple[str, ...]] = {
     "candle": ("proposals.tasks.advise_due",),
+    "decision_request.asked": ("proposals.tasks.advise_due",),
     "proposal.proposed": ("execution.tasks.assess_proposals",),
     "proposal.auto_approved": ("execution.tasks.execute_approved",),
     "proposal.approved": ("execution.tasks.execute_approved",),

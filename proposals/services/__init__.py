@@ -8,6 +8,7 @@ from proposals.services.approvals import (
     pending_as_shown,
     reject_proposal,
 )
+from proposals.services.asking import ask_decision
 from proposals.services.expiry import expire_overdue
 from proposals.services.questions import load_prompt
 from proposals.services.reductions import record_reduction
@@ -18,6 +19,7 @@ from proposals.services.verdicts import record_verdict
 __all__ = [
     "advise",
     "approve_proposal",
+    "ask_decision",
     "cancel_pending",
     "check_shown",
     "claim_for_execution",

@@ -28,7 +28,7 @@ from proposals.contracts import (
     ProposalStatus,
     TradeProposal,
 )
-from proposals.models import Decision, Proposal, Strategy
+from proposals.models import Decision, DecisionRequest, Proposal, Strategy
 from proposals.services import breaker
 from proposals.services.questions import Question, build_question
 from tradingbot.core import audit, clock, logs
@@ -60,7 +60,8 @@ class _Call:
 def advise(*, strategy: Strategy, symbol: str, now: datetime) -> Proposal | None:
     """Decide on the latest closed candle of `symbol`; the proposal (often NO_TRADE) that came of it.
 
-    None when there is nothing to decide: no new candle, another worker took it, too soon, hour used up.
+    Whoever waits for a decision on it gets this one. None when there is nothing to decide: no new candle and
+    nobody asked, another worker took it, too soon, hour used up.
     """
     call = _Call(began_at=now, began_seconds=clock.monotonic_seconds())
     decision = _claim(strategy, symbol, now)
@@ -83,27 +84,35 @@ def advise(*, strategy: Strategy, symbol: str, now: datetime) -> Proposal | None
 def _claim(strategy: Strategy, symbol: str, now: datetime) -> Decision | None:
     """The row of a decision that is ours alone to make; one at a time per symbol, once per candle."""
     with transaction.atomic():
-        _one_at_a_time(symbol)
+        one_at_a_time(symbol)
+        asked = selectors.waiting_requests(now).filter(strategy=strategy, symbol=symbol)
         candle = selectors.candle_to_decide(strategy, symbol, now)
+        on_demand = candle is None and asked.exists()
+        if on_demand:
+            candle = selectors.candle_on_demand(strategy, symbol, now)
         if candle is None:
             return None
         try:
             with transaction.atomic():
-                return Decision.objects.create(
+                decision = Decision.objects.create(
                     environment=settings.TRADING_ENVIRONMENT,
                     strategy=strategy,
                     symbol=symbol,
                     candle_open_time=candle.open_time,
+                    on_demand=on_demand,
                     prompt_version=strategy.prompt_version,
                     model_requested=strategy.model or settings.ADVISOR_MODEL,
                     started_at=now,
                 )
         except IntegrityError:
             return None
+        if asked.update(decision=decision):
+            announce(DecisionRequest.TOPIC, decision.pk, event="taken")
+        return decision
 
 
-def _one_at_a_time(symbol: str) -> None:
-    """Hold back other claims on `symbol` until this transaction ends."""
+def one_at_a_time(symbol: str) -> None:
+    """Hold back other claims and requests on `symbol` until this transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",

@@ -35,8 +35,8 @@ def approve_proposal(
     """Approve exactly what was shown: `version` and `digest` are those of the page.
 
     Each approval is a vote; while more people are required the proposal stays pending. Raises
-    DecisionRefused: ALREADY_DECIDED, ALREADY_VOTED, EXPIRED, STALE_PAGE, NOT_PENDING. The expiry stays as it
-    was: it is part of the digest.
+    DecisionRefused: ALREADY_DECIDED, ALREADY_VOTED, OWN_REQUEST, EXPIRED, STALE_PAGE, NOT_PENDING. The
+    expiry stays as it was: it is part of the digest.
     """
     proposal = pending_as_shown(proposal_id, version, digest, now, done="approved")
     people = _vote(proposal, actor, now)
@@ -65,6 +65,14 @@ def _vote(proposal: Proposal, actor: str, now: datetime) -> list[str]:
             "ALREADY_VOTED",
             f"You approved this already. It takes {proposal.approvals_required} different people: "
             "somebody else must approve it too.",
+        )
+    if len(people) + 1 >= proposal.approvals_required and selectors.only_requesters(
+        proposal, [*people, actor]
+    ):
+        raise DecisionRefused(
+            "OWN_REQUEST",
+            "Not approved: you asked for this decision, and who asks cannot be its only approver. Somebody who "
+            "did not ask must approve it.",
         )
     ApprovalVote.objects.create(
         proposal=proposal, version=proposal.version, digest=proposal.digest, actor=actor, at=now
@@ -137,7 +145,7 @@ def claim_for_execution(*, proposal_id: UUID | str, digest: str, now: datetime, 
     """Take an approved proposal for its one order, inside the caller's transaction (invariant 2).
 
     The digest is recomputed from the row, so that a row changed behind the services' back is refused.
-    Raises DecisionRefused: ALREADY_CLAIMED, EXPIRED, NOT_APPROVED, DIGEST_MISMATCH.
+    Raises DecisionRefused: ALREADY_CLAIMED, EXPIRED, NOT_APPROVED, DIGEST_MISMATCH, VOTES_MISSING.
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("claim_for_execution belongs into the transaction that commits the intent")
@@ -150,11 +158,8 @@ def claim_for_execution(*, proposal_id: UUID | str, digest: str, now: datetime, 
         raise DecisionRefused("NOT_APPROVED", f"The proposal is {proposal.status}, not approved.")
     if not digest == proposal.digest == _digest_of_row(proposal):
         raise DecisionRefused("DIGEST_MISMATCH", "The order is not the one that was approved.")
-    if (
-        proposal.status == ProposalStatus.APPROVED
-        and len(selectors.approvers_of(proposal)) < proposal.approvals_required
-    ):
-        raise DecisionRefused("VOTES_MISSING", "Too few different people approved this order.")
+    if proposal.status == ProposalStatus.APPROVED:
+        _check_people(proposal)
     claimed = Proposal.objects.filter(
         pk=proposal.pk,
         environment=settings.TRADING_ENVIRONMENT,
@@ -176,6 +181,15 @@ def claim_for_execution(*, proposal_id: UUID | str, digest: str, now: datetime, 
     )
     announce(Proposal.TOPIC, proposal.pk, event="claimed")
     return proposal
+
+
+def _check_people(proposal: Proposal) -> None:
+    """The votes once more, for a row that was made approved behind the services' back."""
+    people = selectors.approvers_of(proposal)
+    if len(people) < proposal.approvals_required:
+        raise DecisionRefused("VOTES_MISSING", "Too few different people approved this order.")
+    if selectors.only_requesters(proposal, people):
+        raise DecisionRefused("VOTES_MISSING", "Nobody but who asked for the decision approved this order.")
 
 
 def _digest_of_row(proposal: Proposal) -> str:

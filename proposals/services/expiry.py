@@ -10,6 +10,7 @@ from proposals import selectors
 from proposals.contracts import APPROVED_STATUSES, ProposalStatus
 from proposals.models import Decision
 from proposals.services.advice import close_without_trade
+from proposals.services.asking import lapse_requests
 from proposals.services.verdicts import answer_alert
 from tradingbot.core.transitions import transition
 
@@ -29,7 +30,7 @@ def expire_overdue(*, now: datetime) -> int:
     Rows that another process holds are left for the next sweep. An expiry is never an approval, and an
     interrupted decision is never asked again.
     """
-    return _expire_proposals(now) + _close_interrupted(now)
+    return _expire_proposals(now) + _close_interrupted(now) + lapse_requests(now=now)
 
 
 @transaction.atomic

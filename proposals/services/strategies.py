@@ -16,6 +16,7 @@ _FIELDS = (
     "prompt_version",
     "decisions_per_hour_max",
     "min_seconds_between",
+    "requests_per_hour_max",
 )
 
 

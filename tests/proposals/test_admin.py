@@ -21,6 +21,7 @@ FIELDS: dict[str, Any] = {
     "prompt_version": "v1",
     "decisions_per_hour_max": "60",
     "min_seconds_between": "20",
+    "requests_per_hour_max": "12",
 }
 
 

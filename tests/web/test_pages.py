@@ -17,6 +17,7 @@ PAGES = [
     "/more/",
     "/approvals/",
     "/proposals/",
+    "/advisor/",
     "/orders/",
     "/positions/",
     "/alerts/",

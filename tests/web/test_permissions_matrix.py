@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from proposals import services
 from proposals.contracts import TRANSITIONS, ProposalStatus
-from proposals.models import Proposal
+from proposals.models import DecisionRequest, Proposal, Strategy
 from risk import selectors as risk
 from risk import services as risk_services
 from risk.contracts import LimitsRequestStatus, TradingState
@@ -60,7 +60,14 @@ def desk(settings: Any) -> None:
 
 
 def test_roles_and_deeds_of_the_tables_are_all_in_the_matrix() -> None:
-    driven = {*PROPOSAL_DEEDS.values(), Deed.HALT, Deed.SWITCH, Deed.SET_LIMITS, Deed.CONFIRM_LIMITS}
+    driven = {
+        *PROPOSAL_DEEDS.values(),
+        Deed.ASK,
+        Deed.HALT,
+        Deed.SWITCH,
+        Deed.SET_LIMITS,
+        Deed.CONFIRM_LIMITS,
+    }
 
     assert driven == set(PERMISSIONS) == set(Deed)
     assert set(ROLES) == {"viewer", "operator", "risk_manager"}
@@ -126,6 +133,18 @@ def reduced_without_the_gate(*, proposal_id: Any, version: int, digest: str, now
 
     with transaction.atomic():
         services.pending_as_shown(proposal_id, version, digest, now, done="changed")
+
+
+@pytest.mark.parametrize("role", WHO)
+@pytest.mark.parametrize("enabled", [True, False])
+def test_ask_cells(role: str, enabled: bool) -> None:
+    strategy = Strategy.objects.create(name="matrix", symbols=["BTCUSDT"], enabled=enabled)
+
+    answer = sign_in(role).post(reverse("ask_advisor"), {"what": f"{strategy.pk}:BTCUSDT"}, **HTMX)
+
+    may = allowed(role, Deed.ASK)
+    assert answer.status_code == (403 if not may else 200 if enabled else 409)
+    assert DecisionRequest.objects.count() == (may and enabled)
 
 
 # --- the switch ------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ class Deed(StrEnum):
     APPROVE = "approve"
     REDUCE = "reduce"
     REJECT = "reject"
+    ASK = "ask the advisor"
     HALT = "halt"
     SWITCH = "switch"
     SET_LIMITS = "set limits"
@@ -28,6 +29,7 @@ PERMISSIONS: dict[Deed, str] = {
     Deed.APPROVE: "proposals.decide_proposal",
     Deed.REDUCE: "proposals.decide_proposal",
     Deed.REJECT: "proposals.decide_proposal",
+    Deed.ASK: "proposals.ask_decision",
     Deed.HALT: "risk.halt_trading",
     Deed.SWITCH: "risk.change_tradingcontrol",
     Deed.SET_LIMITS: "risk.add_risklimits",

@@ -28,7 +28,7 @@ VIEW = (
 SETTLE = ("execution.resolve_order", "execution.settle_divergence", "execution.operate_order")
 DEEDS: dict[str, tuple[Deed, ...]] = {
     "viewer": (),
-    "operator": (Deed.APPROVE, Deed.REDUCE, Deed.REJECT, Deed.HALT),
+    "operator": (Deed.APPROVE, Deed.REDUCE, Deed.REJECT, Deed.ASK, Deed.HALT),
     "risk_manager": (Deed.HALT, Deed.SWITCH, Deed.SET_LIMITS, Deed.CONFIRM_LIMITS),
 }
 ROLES: dict[str, tuple[str, ...]] = {
