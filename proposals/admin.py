@@ -43,7 +43,7 @@ class StrategyAdmin(admin.ModelAdmin):
     """Strategies are switched off, not deleted: decisions refer to them."""
 
     form = StrategyForm
-    list_display = ("name", "enabled", "interval", "symbols", "model", "prompt_version")
+    list_display = ("name", "enabled", "shadow", "interval", "symbols", "model", "prompt_version")
 
     def save_model(self, request: HttpRequest, obj: Strategy, form: Any, change: bool) -> None:
         """Through the service, which leaves the audit record."""
@@ -70,7 +70,7 @@ class ProposalAdmin(ReadOnlyAdmin):
     """The proposals with their fate. Approving happens on the page that shows what is approved."""
 
     list_display = ("created_at", "action", "symbol", "status", "notional_quote", "decided_by", "expires_at")
-    list_filter = ("status", "action", "symbol")
+    list_filter = ("status", "shadow", "action", "symbol")
     ordering = ("-created_at",)
     show_full_result_count = False
 

@@ -89,6 +89,7 @@ class ProposalStatus(StrEnum):
     APPROVED = "approved"
     REJECTED = "rejected"
     EXPIRED = "expired"
+    SHADOW = "shadow"
 
 
 S = ProposalStatus
@@ -96,7 +97,8 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     S.PROPOSED: frozenset({S.NO_TRADE, S.RISK_REJECTED, S.VALIDATED, S.EXPIRED}),
     S.NO_TRADE: frozenset(),
     S.RISK_REJECTED: frozenset(),
-    S.VALIDATED: frozenset({S.AUTO_APPROVED, S.PENDING_APPROVAL}),
+    # What a shadow strategy proposed ends where another's would be queued.
+    S.VALIDATED: frozenset({S.AUTO_APPROVED, S.PENDING_APPROVAL, S.SHADOW}),
     # An approved proposal that is claimed keeps its status (`claimed_at` is set, an ExecutionIntent exists);
     # one that is not claimed in time expires.
     S.AUTO_APPROVED: frozenset({S.EXPIRED}),
@@ -104,6 +106,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     S.APPROVED: frozenset({S.EXPIRED}),
     S.REJECTED: frozenset(),
     S.EXPIRED: frozenset(),
+    S.SHADOW: frozenset(),
 }
 APPROVED_STATUSES = frozenset({S.AUTO_APPROVED, S.APPROVED})
 

@@ -21,6 +21,10 @@ class Strategy(models.Model):
 
     name = models.CharField(max_length=48, unique=True)
     enabled = models.BooleanField(default=True)
+    shadow = models.BooleanField(
+        default=False,
+        help_text="Its proposals go through the gate, are kept and scored, and are never queued or ordered",
+    )
     symbols = models.JSONField(default=list, help_text='For example ["BTCUSDT", "ETHUSDT"]')
     interval = models.CharField(max_length=4, choices=choices_of(Interval), default=Interval.M1)
     model = models.CharField(max_length=80, blank=True, help_text="Empty: ADVISOR_MODEL of the settings")
@@ -49,6 +53,7 @@ class Decision(models.Model):
     snapshot = models.OneToOneField("market.Snapshot", null=True, on_delete=models.PROTECT)
     symbol = models.CharField(max_length=32)
     candle_open_time = models.DateTimeField()
+    shadow = models.BooleanField(default=False, help_text="As the strategy was when it was asked")
     on_demand = models.BooleanField(default=False, help_text="Out of turn, because a person asked")
     prompt_version = models.CharField(max_length=16)
     prompt_sha256 = models.CharField(max_length=64, blank=True)
@@ -126,6 +131,9 @@ class Proposal(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     environment = EnvironmentField()
     decision = models.OneToOneField(Decision, on_delete=models.PROTECT)
+    shadow = models.BooleanField(
+        default=False, help_text="Of a shadow strategy: the database lets it never be queued or claimed"
+    )
     symbol = models.CharField(max_length=32)
     action = models.CharField(max_length=8, choices=choices_of(Action))
     answer = models.JSONField(help_text="The TradeProposal as validated, or the reason of NO_TRADE")
@@ -173,6 +181,18 @@ class Proposal(models.Model):
                 # NULL > 0 is not false but unknown, and a check lets the unknown pass.
                 | (Q(quantity__isnull=False, quantity__gt=0) & ~Q(digest="")),
                 name="proposals_approvable_has_order",
+            ),
+            models.CheckConstraint(
+                condition=Q(shadow=False)
+                | Q(
+                    status__in=["proposed", "no_trade", "risk_rejected", "validated", "shadow", "expired"],
+                    claimed_at__isnull=True,
+                    digest="",
+                ),
+                name="proposals_shadow_never_ordered",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="shadow") | Q(shadow=True), name="proposals_shadow_ends_in_shadow"
             ),
             models.CheckConstraint(
                 condition=Q(decided_at__isnull=True, decided_by="")

@@ -31,6 +31,7 @@ FILTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "refused": ("Refused by the gate", (ProposalStatus.RISK_REJECTED,)),
     "rejected": ("Rejected", (ProposalStatus.REJECTED,)),
     "expired": ("Expired", (ProposalStatus.EXPIRED,)),
+    "shadow": ("Shadow", ()),
     "no-trade": ("No trade", (ProposalStatus.NO_TRADE,)),
 }
 
@@ -76,14 +77,14 @@ def queue_next(user: Any, argument: str) -> dict[str, Any]:
 @panel("queue.decided", template="proposals/decided.html", topics={"proposal"})
 def decided(user: Any, argument: str) -> dict[str, Any]:
     """Lately decided or expired."""
-    rows = selectors.proposals().filter(status__in=DECIDED).order_by("-created_at")
+    rows = selectors.proposals().filter(shadow=False, status__in=DECIDED).order_by("-created_at")
     return {"rows": rows[:25], "title": "Decided and expired"}
 
 
 @panel("proposals.recent", template="proposals/recent.html", topics={"proposal"})
 def recent(user: Any, argument: str) -> dict[str, Any]:
-    """The last proposals of any fate, for the overview."""
-    return {"rows": selectors.proposals().order_by("-created_at")[:RECENT_SHOWN]}
+    """The last proposals of any fate, for the overview; shadows are not the desk's."""
+    return {"rows": selectors.proposals().filter(shadow=False).order_by("-created_at")[:RECENT_SHOWN]}
 
 
 @panel("proposals", template="proposals/list.html", topics={"proposal"})
@@ -96,6 +97,7 @@ def all_proposals(user: Any, argument: str) -> dict[str, Any]:
     statuses = FILTERS[name][1]
     rows: QuerySet[Proposal] = selectors.proposals().select_related("decision").order_by("-created_at")
     rows = rows.filter(status__in=statuses) if statuses else rows
+    rows = rows.filter(shadow=True) if name == "shadow" else rows
     found = list(rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS + 1])
     return {
         "rows": found[:PAGE_ROWS],

@@ -38,7 +38,7 @@ def due_decisions(now: datetime) -> list[tuple[Strategy, str]]:
     asked = set(waiting_requests(now).values_list("strategy_id", "symbol"))
     return [
         (strategy, symbol)
-        for strategy in Strategy.objects.filter(enabled=True).order_by("pk")
+        for strategy in Strategy.objects.filter(enabled=True).order_by("shadow", "pk")
         for symbol in strategy.symbols
         if candle_to_decide(strategy, symbol, now) is not None
         or ((strategy.pk, symbol) in asked and candle_on_demand(strategy, symbol, now) is not None)
@@ -49,14 +49,17 @@ def candle_to_decide(strategy: Strategy, symbol: str, now: datetime) -> Candle |
     """The latest closed candle, if nothing speaks against deciding on it.
 
     None: no candle yet, decided already, another decision on the symbol under way or too recent (whatever
-    its strategy), or the strategy's decisions of this hour are used up.
+    its strategy), or the strategy's decisions of this hour are used up. A shadow strategy holds up no other,
+    and waits only for shadows: for the one that is under way, whatever its symbol.
     """
+    if strategy.shadow and under_way(strategy, symbol, now).exists():
+        return None
     candle = market_selectors.last_closed(symbol, Interval(strategy.interval))
     if candle is None:
         return None
     recent = (
         decisions()
-        .filter(symbol=symbol)
+        .filter(symbol=symbol, **({"strategy": strategy} if strategy.shadow else {"shadow": False}))
         .order_by("-started_at")
         .values_list("strategy_id", "candle_open_time", "started_at", "finished_at")
     )
@@ -73,14 +76,18 @@ def candle_to_decide(strategy: Strategy, symbol: str, now: datetime) -> Candle |
 
 def candle_on_demand(strategy: Strategy, symbol: str, now: datetime) -> Candle | None:
     """The latest closed candle for a decision out of turn; None while there is none or another is under way."""
-    if under_way(symbol, now).exists():
+    if under_way(strategy, symbol, now).exists():
         return None
     return market_selectors.last_closed(symbol, Interval(strategy.interval))
 
 
-def under_way(symbol: str, now: datetime) -> QuerySet[Decision]:
-    """Decisions on `symbol` that have begun, are not finished, and whose worker may still live."""
-    return decisions().filter(symbol=symbol, finished_at=None, started_at__gt=interrupted_before(now))
+def under_way(strategy: Strategy, symbol: str, now: datetime) -> QuerySet[Decision]:
+    """Decisions that `strategy` must wait for: begun, not finished, and the worker may still live.
+
+    Those on `symbol`; for a shadow strategy all of shadows, so that they take one thread of the worker at most.
+    """
+    begun = decisions().filter(finished_at=None, started_at__gt=interrupted_before(now))
+    return begun.filter(shadow=True) if strategy.shadow else begun.filter(symbol=symbol, shadow=False)
 
 
 def requests() -> QuerySet[DecisionRequest]:
@@ -116,9 +123,10 @@ def interrupted_before(now: datetime) -> datetime:
     return now - timedelta(seconds=settings.ADVISOR_TIMEOUT_SECONDS + INTERRUPTED_AFTER_SECONDS)
 
 
-def recent_proposals(symbol: str, limit: int) -> list[Proposal]:
-    """The last proposals of `symbol`, newest first."""
-    return list(proposals().filter(symbol=symbol).order_by("-created_at")[:limit])
+def recent_proposals(strategy: Strategy, symbol: str, limit: int) -> list[Proposal]:
+    """The last proposals of `symbol`, newest first, that `strategy` may know of: a shadow's are only its own."""
+    known = {"shadow": True, "decision__strategy": strategy} if strategy.shadow else {"shadow": False}
+    return list(proposals().filter(symbol=symbol, **known).order_by("-created_at")[:limit])
 
 
 def breakers() -> list[AdvisorBreaker]:
@@ -128,9 +136,9 @@ def breakers() -> list[AdvisorBreaker]:
 
 # --- what waits for whom ---------------------------------------------------------------------------------
 def proposals_to_assess(limit: int) -> list[UUID]:
-    """Proposals that the gate has not seen, oldest first."""
+    """Proposals that the gate has not seen, oldest first, shadows after all others."""
     waiting = proposals().filter(status=ProposalStatus.PROPOSED)
-    return list(waiting.order_by("created_at", "pk").values_list("pk", flat=True)[:limit])
+    return list(waiting.order_by("shadow", "created_at", "pk").values_list("pk", flat=True)[:limit])
 
 
 def approved_unclaimed(limit: int, now: datetime) -> list[UUID]:

@@ -14,9 +14,12 @@ def cool_down_seconds(trips: int) -> int:
     return min(COOL_DOWN_SECONDS * 2**doublings, COOL_DOWN_SECONDS_MAX)
 
 
-def breaker_name(*, model: str, host: str) -> str:
-    """The breaker of one model at one server; a name too long for the row is cut and told apart by a hash."""
-    name = f"{model} at {host}"
+def breaker_name(*, model: str, host: str, shadow: bool = False) -> str:
+    """The breaker of one model at one server; a name too long for the row is cut and told apart by a hash.
+
+    Shadows have their own: their failures must not silence the advisor that trades.
+    """
+    name = f"{model} at {host}{' (shadow)' if shadow else ''}"
     if len(name) <= NAME_LENGTH_MAX:
         return name
     return f"{name[: NAME_LENGTH_MAX - 13]}~{hashlib.sha256(name.encode()).hexdigest()[:12]}"

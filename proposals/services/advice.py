@@ -84,7 +84,7 @@ def advise(*, strategy: Strategy, symbol: str, now: datetime) -> Proposal | None
 def _claim(strategy: Strategy, symbol: str, now: datetime) -> Decision | None:
     """The row of a decision that is ours alone to make; one at a time per symbol, once per candle."""
     with transaction.atomic():
-        one_at_a_time(symbol)
+        one_at_a_time(strategy, symbol)
         asked = selectors.waiting_requests(now).filter(strategy=strategy, symbol=symbol)
         candle = selectors.candle_to_decide(strategy, symbol, now)
         on_demand = candle is None and asked.exists()
@@ -99,6 +99,7 @@ def _claim(strategy: Strategy, symbol: str, now: datetime) -> Decision | None:
                     strategy=strategy,
                     symbol=symbol,
                     candle_open_time=candle.open_time,
+                    shadow=strategy.shadow,
                     on_demand=on_demand,
                     prompt_version=strategy.prompt_version,
                     model_requested=strategy.model or settings.ADVISOR_MODEL,
@@ -111,12 +112,13 @@ def _claim(strategy: Strategy, symbol: str, now: datetime) -> Decision | None:
         return decision
 
 
-def one_at_a_time(symbol: str) -> None:
-    """Hold back other claims and requests on `symbol` until this transaction ends."""
+def one_at_a_time(strategy: Strategy, symbol: str) -> None:
+    """Hold back other claims and requests on `symbol` until this transaction ends; of shadows all."""
+    held = "shadow" if strategy.shadow else symbol
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
-            [f"proposals.decision:{settings.TRADING_ENVIRONMENT}:{symbol}"],
+            [f"proposals.decision:{settings.TRADING_ENVIRONMENT}:{held}"],
         )
 
 
@@ -140,7 +142,9 @@ def _prepare(decision: Decision, now: datetime) -> Question:
 def _ask(decision: Decision, question: Question, call: _Call) -> Answer:
     """Ask through the breaker. The request is on record before it leaves."""
     name = rules.breaker_name(
-        model=question.request["model"], host=urlsplit(settings.OPENAI_BASE_URL).netloc.rpartition("@")[2]
+        model=question.request["model"],
+        host=urlsplit(settings.OPENAI_BASE_URL).netloc.rpartition("@")[2],
+        shadow=decision.shadow,
     )
     lease_seconds = settings.ADVISOR_TIMEOUT_SECONDS + PROBE_LEASE_MARGIN_SECONDS
     token = breaker.enter_breaker(name=name, lease_seconds=lease_seconds, now=call.now())
@@ -243,6 +247,7 @@ def _create(decision: Decision, now: datetime, **content: Any) -> Proposal:
         id=uuid.uuid4(),
         environment=decision.environment,
         decision=decision,
+        shadow=decision.shadow,
         symbol=decision.symbol,
         created_at=now,
         **content,

@@ -145,11 +145,13 @@ def claim_for_execution(*, proposal_id: UUID | str, digest: str, now: datetime, 
     """Take an approved proposal for its one order, inside the caller's transaction (invariant 2).
 
     The digest is recomputed from the row, so that a row changed behind the services' back is refused.
-    Raises DecisionRefused: ALREADY_CLAIMED, EXPIRED, NOT_APPROVED, DIGEST_MISMATCH, VOTES_MISSING.
+    Raises DecisionRefused: SHADOW, ALREADY_CLAIMED, EXPIRED, NOT_APPROVED, DIGEST_MISMATCH, VOTES_MISSING.
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("claim_for_execution belongs into the transaction that commits the intent")
     proposal = selectors.proposals().select_for_update().get(pk=proposal_id)
+    if proposal.shadow:
+        raise DecisionRefused("SHADOW", "A proposal of a shadow strategy is never ordered.")
     if proposal.claimed_at is not None:
         raise DecisionRefused("ALREADY_CLAIMED", f"Claimed at {proposal.claimed_at:%H:%M:%S} UTC.")
     if proposal.status == ProposalStatus.EXPIRED or proposal.expires_at <= now:

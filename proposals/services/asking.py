@@ -21,7 +21,7 @@ def ask_decision(*, strategy_id: int, symbol: str, actor: str, now: datetime) ->
     DecisionRefused: NO_STRATEGY, SYMBOL_NOT_IN_STRATEGY, ASKED_TOO_OFTEN.
     """
     strategy = _strategy(strategy_id, symbol)
-    one_at_a_time(symbol)
+    one_at_a_time(strategy, symbol)
     waiting = selectors.waiting_requests(now).filter(strategy=strategy, symbol=symbol)
     own = waiting.filter(requested_by=actor).first()
     if own is not None:
@@ -70,7 +70,7 @@ def _strategy(strategy_id: int, symbol: str) -> Strategy:
 
 def _under_way(strategy: Strategy, symbol: str, now: datetime) -> Decision | None:
     """The strategy's decision on `symbol` that is being made; locked, so that it cannot end meanwhile."""
-    rows = selectors.under_way(symbol, now).filter(strategy=strategy)
+    rows = selectors.under_way(strategy, symbol, now).filter(strategy=strategy, symbol=symbol)
     return rows.select_for_update().order_by("-started_at").first()
 
 

@@ -72,7 +72,7 @@ def build_question(*, strategy: Strategy, snapshot: Snapshot, now: datetime) -> 
         "limits_remaining": account.limits_remaining,
         "recent_decisions": [
             {"at": proposal.created_at.isoformat(), "action": proposal.action, "status": proposal.status}
-            for proposal in selectors.recent_proposals(snapshot.symbol, RECENT_DECISIONS)
+            for proposal in selectors.recent_proposals(strategy, snapshot.symbol, RECENT_DECISIONS)
         ],
     }
     text = json.dumps(data, separators=(",", ":"))

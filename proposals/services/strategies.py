@@ -10,6 +10,7 @@ from tradingbot.core import audit
 _FIELDS = (
     "name",
     "enabled",
+    "shadow",
     "symbols",
     "interval",
     "model",

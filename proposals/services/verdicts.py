@@ -36,7 +36,7 @@ def record_verdict(
 
     Any deny, or no `order`: risk_rejected. Else validated and at once auto_approved, or pending_approval when
     `needs_person`: then `approvals_required` different people must approve. One that outlived its validity
-    before the gate saw it: expired.
+    before the gate saw it: expired. One of a shadow strategy that passes ends as `shadow`, without any digest.
     Raises DecisionRefused (ALREADY_ASSESSED) when the gate has spoken before.
     """
     proposal = Proposal.objects.select_for_update().get(pk=proposal_id)
@@ -56,6 +56,15 @@ def record_verdict(
         return proposal
     stored = rules.storable(order)
     transition(proposal, to=ProposalStatus.VALIDATED, actor=actor, now=now, **kept, **order_fields(stored))
+    if proposal.shadow:
+        transition(
+            proposal,
+            to=ProposalStatus.SHADOW,
+            actor=actor,
+            now=now,
+            reason="a shadow strategy is never queued",
+        )
+        return proposal
     expires_at = now + timedelta(seconds=approval_ttl_seconds if needs_person else auto_ttl_seconds)
     digest = rules.digest_of(stored, limits_version, expires_at)
     target = ProposalStatus.PENDING_APPROVAL if needs_person else ProposalStatus.AUTO_APPROVED
@@ -108,6 +117,8 @@ def _reject(
         **kept,
         **stored,
     )
+    if proposal.shadow:
+        return  # nothing was wanted of it
     names = ",".join(sorted(str(rule["name"]) for rule in denials))
     alerts.raise_alert(
         kind="risk_refusal",

@@ -202,6 +202,7 @@ def proposed(strategy: Strategy, now: datetime) -> Callable[..., Proposal]:
             environment=settings.TRADING_ENVIRONMENT,
             strategy=strategy,
             symbol=SYMBOL,
+            shadow=bool(changes.get("shadow")),
             candle_open_time=now + timedelta(minutes=Decision.objects.count()),
             prompt_version="v1",
             outcome="OK",

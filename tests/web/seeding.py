@@ -146,7 +146,9 @@ def instruments(now: datetime) -> None:
         )  # fmt: skip
 
 
-def decision(now: datetime, *, symbol: str = "BTCUSDT", outcome: str = "OK") -> Decision:
+def decision(
+    now: datetime, *, symbol: str = "BTCUSDT", outcome: str = "OK", shadow: bool = False
+) -> Decision:
     """A finished call of the advisor."""
     strategy = Strategy.objects.order_by("pk").first() or Strategy.objects.create(name="seeded")
     snapshot = Snapshot.objects.create(
@@ -154,7 +156,7 @@ def decision(now: datetime, *, symbol: str = "BTCUSDT", outcome: str = "OK") -> 
         indicator_version="v1", created_at=now,
     )  # fmt: skip
     return Decision.objects.create(
-        environment=ENVIRONMENT, strategy=strategy, snapshot=snapshot, symbol=symbol,
+        environment=ENVIRONMENT, strategy=strategy, snapshot=snapshot, symbol=symbol, shadow=shadow,
         # one decision per candle: spread them over history
         candle_open_time=now - timedelta(minutes=Decision.objects.count()),
         prompt_version="v1", request={"model": "rehearsal-1"}, request_sha256=HASH, response_text="{}",
@@ -181,7 +183,8 @@ def proposal(
         "limits_version": limits.version, "verdict": RULES, "digest": DIGEST, "validated_at": now,
     }  # fmt: skip
     values |= fields
-    return Proposal.objects.create(decision=decision(now, symbol=symbol), **values)
+    shadow = bool(values.get("shadow"))
+    return Proposal.objects.create(decision=decision(now, symbol=symbol, shadow=shadow), **values)
 
 
 def order(

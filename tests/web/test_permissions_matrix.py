@@ -86,6 +86,8 @@ DECIDED = {S.APPROVED, S.REJECTED}
 def proposal_in(status: S, *, people: int) -> Proposal:
     now = clock.now()
     decided = {"decided_at": now, "decided_by": "somebody"} if status in DECIDED else {}
+    if status == S.SHADOW:
+        decided = {"shadow": True, "digest": ""}
     row = seeding.proposal(
         now, status=status, approvals_required=people, quantity="0.0010", notional_quote="64.20634",
         fee_quote="0.06420634", **decided,
@@ -108,7 +110,7 @@ def test_proposal_cells(role: str, action: str, monkeypatch: pytest.MonkeyPatch)
     for status in S:
         row = proposal_in(status, people=2 if action == "vote" else 1)
         token = services.shown_token(proposal=row, actor=role, now=clock.now())
-        fields = {"version": row.version, "digest": row.digest, "shown": token, "share": 50,
+        fields = {"version": row.version, "digest": row.digest or seeding.DIGEST, "shown": token, "share": 50,
                   "choice": "too large"}  # fmt: skip
         path = reverse(f"{'approve' if action == 'vote' else action}_proposal", args=[row.pk])
 

@@ -28,6 +28,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "approved": ("approved", "good"),
     "rejected": ("rejected", "bad"),
     "expired": ("expired", "idle"),
+    "shadow": ("shadow, passed the gate", "idle"),
     "intent": ("intent recorded", "idle"),
     "aborted": ("stopped before sending", "idle"),
     "submitted_to_exchange": ("sent, no answer yet", "warn"),
