@@ -120,6 +120,16 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
+class PriceRange:
+    """The highest and lowest price of `minutes` consecutive closed 1m candles; `received_at` of the newest."""
+
+    low: Decimal
+    high: Decimal
+    minutes: int
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class TradeHole:
     """Aggregate trades of `symbol` that are missing, from `first_id` to `last_id` (both missing)."""
 

@@ -91,7 +91,18 @@ class RiskLimitsAdmin(_CallsService):
                     "open_positions_max",
                     "open_orders_max",
                     "risk_per_trade_max_pct",
+                )
+            },
+        ),
+        (
+            "Losses",
+            {
+                "fields": (
                     "daily_loss_max_pct",
+                    "drawdown_max_pct",
+                    "loss_streak_max",
+                    "loss_streak_pause_seconds",
+                    "cool_down_seconds",
                 )
             },
         ),
@@ -100,6 +111,7 @@ class RiskLimitsAdmin(_CallsService):
             {
                 "fields": (
                     "spread_max_bps",
+                    "volatility_max_pct",
                     "price_collar_pct",
                     "price_drift_max_pct",
                     "quote_age_max_seconds",

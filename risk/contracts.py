@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from market.contracts import Quote, SymbolFilters
+from market.contracts import PriceRange, Quote, SymbolFilters
 from proposals.contracts import QuantisedOrder
 
 
@@ -132,7 +132,9 @@ class Portfolio:
     `reserved_quote` / `reserved_base` are unknown, open and pending orders counted at their worst
     (invariant 4), by symbol, without the proposal under judgement. `free_quote` and `free_base` (by symbol,
     of its base asset) are the exchange's own free amounts. `pending_by_symbol` lists the sides of proposals
-    that wait or are approved and not claimed yet.
+    that wait or are approved and not claimed yet. `equity_peak_quote` is the highest equity so far, as if all
+    deposits and withdrawals until now had been made before it. `loss_streak` counts the last exits that lost,
+    back to the first that did not; `last_loss_by_symbol` tells when an exit of each symbol lost last.
     """
 
     quote_asset: str
@@ -154,9 +156,10 @@ class Portfolio:
     reconciled: bool
     reconciliation_note: str
     clock_offset_ms: int | None
-    equity_peak_quote: Decimal | None = None
-    loss_streak: int = 0
-    last_loss_at: datetime | None = None
+    equity_peak_quote: Decimal | None
+    loss_streak: int | None
+    last_loss_at: datetime | None
+    last_loss_by_symbol: dict[str, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,11 @@ class Limits:
     approval_ttl_seconds: int
     auto_ttl_seconds: int
     two_person_threshold_quote: Decimal
+    volatility_max_pct: Decimal
+    drawdown_max_pct: Decimal
+    loss_streak_max: int
+    loss_streak_pause_seconds: int
+    cool_down_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +212,7 @@ class GateInput:
     portfolio: Portfolio
     filters: SymbolFilters | None
     quote: Quote | None
+    recent_range: PriceRange | None
     feeds_stale: tuple[str, ...]
     proposal_id: str
     symbol: str

@@ -41,6 +41,20 @@ class RiskLimits(models.Model):
     fee_rate = AmountField(help_text="Commission counted per side, as a fraction (0.001 = 0.1 %)")
     approval_ttl_seconds = models.PositiveIntegerField(help_text="How long a person has")
     auto_ttl_seconds = models.PositiveIntegerField(help_text="How long an automatic approval lives")
+    volatility_max_pct = AmountField(
+        default=Decimal(3),
+        help_text="Farthest that highest and lowest price of the last 5 minutes may lie apart",
+    )
+    drawdown_max_pct = AmountField(
+        default=Decimal(4), help_text="Equity below its highest so far, deposits and withdrawals aside"
+    )
+    loss_streak_max = models.PositiveIntegerField(
+        default=3, help_text="After so many exits in a row that lost, nothing is opened for the pause below"
+    )
+    loss_streak_pause_seconds = models.PositiveIntegerField(default=4 * 3600)
+    cool_down_seconds = models.PositiveIntegerField(
+        default=15 * 60, help_text="After an exit that lost, its symbol is not bought again for so long"
+    )
     created_at = models.DateTimeField()
     created_by = models.CharField(max_length=64)
     reason = models.CharField(max_length=300)

@@ -10,7 +10,7 @@ from execution import selectors, services
 from execution.adapters import binance
 from execution.models import Order
 from market import services as market_services
-from market.contracts import Quote
+from market.contracts import Candle, Interval, Quote
 from market.models import AccountEvent, FeedState
 from proposals.models import Decision, Proposal, Strategy
 from risk import selectors as risk_selectors
@@ -27,6 +27,7 @@ class Desk:
 
     def __init__(self, exchange: SimulatedExchange, **balances: str) -> None:
         self.exchange = exchange
+        self._candles_until: datetime | None = None
         exchange.disarm()
         exchange.post("/sim/market", {"paused": True})
         exchange.open_account(**(balances or {"USDT": "10000"}))
@@ -48,6 +49,20 @@ class Desk:
                 defaults={"connected": True, "last_message_at": now, "resynced_at": now, "updated_at": now},
             )
         market_services.record_quotes(quotes=[self.quote(symbol) for symbol in settings.SYMBOLS])
+        self._refresh_candles(now)
+
+    def _refresh_candles(self, now: datetime) -> None:
+        """The last minutes, calm at the present price; what this minute has already is left as it is."""
+        minute = now.replace(second=0, microsecond=0)
+        if self._candles_until == minute:
+            return
+        self._candles_until = minute
+        candles = [
+            _calm_candle(symbol, mid, minute - timedelta(minutes=ago))
+            for symbol, mid in {symbol: self.quote(symbol).mid for symbol in settings.SYMBOLS}.items()
+            for ago in range(1, 6)
+        ]
+        market_services.upsert_candles(candles=candles, now=now)
 
     def quote(self, symbol: str) -> Quote:
         bid, ask = self.exchange.quote(symbol)
@@ -140,3 +155,19 @@ class Desk:
             payload=payload,
             sha256=sha256_hex(canonical_json(payload)),
         )
+
+
+def _calm_candle(symbol: str, mid: Decimal, opened: datetime) -> Candle:
+    return Candle(
+        symbol=symbol,
+        interval=Interval.M1,
+        open_time=opened,
+        close_time=opened + timedelta(seconds=59, milliseconds=999),
+        open=mid,
+        high=mid,
+        low=mid,
+        close=mid,
+        volume=Decimal(1),
+        quote_volume=mid,
+        trade_count=1,
+    )

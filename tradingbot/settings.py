@@ -45,6 +45,8 @@ RISK_CEILINGS = {
     ),
     "gross_exposure_max_pct": env.decimal("CEILING_GROSS_EXPOSURE_PCT", "100", minimum="0", maximum="100"),
     "daily_loss_max_pct": env.decimal("CEILING_DAILY_LOSS_PCT", "20", minimum="0", maximum="100"),
+    "drawdown_max_pct": env.decimal("CEILING_DRAWDOWN_PCT", "30", minimum="0", maximum="100"),
+    "volatility_max_pct": env.decimal("CEILING_VOLATILITY_PCT", "20", minimum="0", maximum="100"),
 }
 
 # --- the advisor ---------------------------------------------------------------------------------------

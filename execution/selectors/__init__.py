@@ -27,6 +27,7 @@ from execution.models import (
     ReconciliationRun,
     current_ledger,
 )
+from execution.selectors.losses import Losses, recent_losses
 from execution.selectors.protection import (
     ENVIRONMENT,
     coins_locked,
@@ -56,6 +57,7 @@ STANDARD_FEE_RATE = Decimal("0.001")
 
 __all__ = [
     "ENVIRONMENT",
+    "Losses",
     "filters_of",
     "guards",
     "live_orders",
@@ -97,6 +99,8 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
     reconciled, note = reconciliation_state(now)
     account = Account.objects.filter(environment=ENVIRONMENT).first()
     quote_balance = balances.get(settings.QUOTE_ASSET)
+    equity = _equity(balances, instruments, quotes) if balances else None
+    losses = recent_losses()
     sent = Order.objects.filter(
         environment=ENVIRONMENT, sent_at__isnull=False, role=Role.ORDER, intent__kind=IntentKind.PROPOSAL
     )
@@ -106,7 +110,7 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
         free_base={
             s: _sellable_base(s, balances[base]) for s, base in instruments.items() if base in balances
         },
-        equity_quote=_equity(balances, instruments, quotes) if balances else None,
+        equity_quote=equity,
         holdings={
             p.symbol: Holding(
                 symbol=p.symbol,
@@ -134,8 +138,24 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
         clock_offset_ms=account.clock_offset_ms
         if account and account.clock_measured_at and now - account.clock_measured_at < CLOCK_MEASURED_WITHIN
         else None,
-        equity_peak_quote=account.equity_peak_quote if account else None,
+        equity_peak_quote=equity_peak_quote(account, equity),
+        loss_streak=losses.streak,
+        last_loss_at=losses.last_at,
+        last_loss_by_symbol=losses.last_by_symbol,
     )
+
+
+def equity_peak_quote(account: Account | None, equity_quote: Decimal | None) -> Decimal | None:
+    """The highest equity so far, moved by all deposits and withdrawals until now; None while it is unknown.
+
+    `Account.equity_peak_quote` is net of them. Before the first point of the curve the present is the peak.
+    """
+    if account is None or equity_quote is None:
+        return None
+    if account.equity_peak_quote is None:
+        return equity_quote
+    flow = net_flow_quote()
+    return None if flow is None else max(account.equity_peak_quote + flow, equity_quote)
 
 
 def _sellable_base(symbol: str, balance: AccountBalance) -> Decimal:

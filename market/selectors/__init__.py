@@ -1,7 +1,7 @@
 """Reads of market data, all for settings.TRADING_ENVIRONMENT."""
 
 from market.selectors.account_events import unfolded_account_events
-from market.selectors.candles import closed_candles, holes_between, last_closed
+from market.selectors.candles import closed_candles, holes_between, last_closed, recent_range
 from market.selectors.feeds import (
     feed_health,
     recent_attempts,
@@ -26,6 +26,7 @@ __all__ = [
     "latest_quote",
     "recent_attempts",
     "recent_holes",
+    "recent_range",
     "recent_sessions",
     "recent_trade_holes",
     "recent_trades",

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection
@@ -73,6 +73,23 @@ def with_receipt(symbol: str, interval: Interval, limit: int) -> list[tuple[cont
     """The last `limit` closed candles, oldest first, each with the instant at which we first had it."""
     newest_first = _rows(symbol, interval).order_by("-open_time")[:limit]
     return [(_to_contract(row), row.received_at) for row in reversed(newest_first)]
+
+
+def recent_range(symbol: str, minutes: int) -> contracts.PriceRange | None:
+    """What the price did over the last `minutes` closed 1m candles; None when one of them is missing."""
+    rows = list(
+        _rows(symbol, Interval.M1)
+        .order_by("-open_time")
+        .values_list("open_time", "high", "low", "received_at")[:minutes]
+    )
+    if len(rows) < minutes or rows[0][0] - rows[-1][0] != timedelta(minutes=minutes - 1):
+        return None
+    return contracts.PriceRange(
+        low=min(row[2] for row in rows),
+        high=max(row[1] for row in rows),
+        minutes=minutes,
+        received_at=rows[0][3],
+    )
 
 
 def last_closed(symbol: str, interval: Interval) -> contracts.Candle | None:

@@ -8,12 +8,13 @@ from pydantic import ValidationError
 
 from proposals.contracts import QuantisedOrder
 from risk.contracts import GateInput, Limits, RuleResult, RuleVerdict, Verdict
-from risk.rules import freshness, pace, permission, pricing, protection, sizing
+from risk.rules import freshness, halts, pace, permission, pricing, protection, sizing
+from risk.rules.halts import VOLATILITY_MINUTES
 from risk.rules.order import form_order, reduced_order
 from risk.rules.reading import Case, Finding, Unreadable
 from tradingbot.core.decimals import wide_context
 
-__all__ = ["RULES", "Rule", "evaluate", "people_needed", "reduced_order"]
+__all__ = ["RULES", "VOLATILITY_MINUTES", "Rule", "evaluate", "people_needed", "reduced_order"]
 
 # What reading a wrong input can raise: each denies, none gets out. Decimal's own errors are ArithmeticErrors.
 UNREADABLE = (
@@ -48,6 +49,7 @@ RULES: tuple[Rule, ...] = (
     Rule("reconciliation_healthy", permission.reconciliation_healthy),
     Rule("symbol_blocked", permission.symbol_blocked),
     Rule("spread", freshness.spread, "bps"),
+    Rule("volatility_halt", halts.volatility_halt, "%", entry_only=True),
     Rule("price_collar", pricing.price_collar, "price"),
     Rule("price_drift_guard", pricing.price_drift_guard, "%"),
     Rule("order_matches_approval", permission.order_matches_approval),
@@ -61,6 +63,9 @@ RULES: tuple[Rule, ...] = (
     Rule("open_orders", sizing.open_orders, "orders", entry_only=True),
     Rule("unresolved_orders", pace.unresolved_orders, "orders", entry_only=True),
     Rule("daily_loss", sizing.daily_loss, "% of equity", entry_only=True),
+    Rule("drawdown", halts.drawdown, "% of the peak", entry_only=True),
+    Rule("loss_streak", halts.loss_streak, "exits that lost", entry_only=True),
+    Rule("cool_down", halts.cool_down, "s", entry_only=True),
     Rule("stop_present", protection.stop_present, entry_only=True),
     Rule("stop_side", protection.stop_side, "price", entry_only=True),
     Rule("risk_per_trade", protection.risk_per_trade, "% of equity", entry_only=True),

@@ -44,6 +44,11 @@ BOUNDS: dict[str, Bounds] = {
     "fee_rate": Bounds("0", "0.05", "down"),
     "approval_ttl_seconds": Bounds("10", "3600", "up", whole=True),
     "auto_ttl_seconds": Bounds("5", "600", "up", whole=True),
+    "volatility_max_pct": Bounds("0", "100", "up"),
+    "drawdown_max_pct": Bounds("0", "100", "up"),
+    "loss_streak_max": Bounds("1", "100", "up", whole=True),
+    "loss_streak_pause_seconds": Bounds("0", "604800", "down", whole=True),
+    "cool_down_seconds": Bounds("0", "86400", "down", whole=True),
 }
 LIMIT_NAMES = tuple(field.name for field in fields(Limits) if field.name != "version")
 # NUMERIC(38, 16) would round what is finer without a word.

@@ -7,6 +7,7 @@ from market.contracts import SymbolFilters
 from proposals.contracts import OrderType, QuantisedOrder, Side
 from risk.contracts import Portfolio
 from risk.rules.order import quantity_step
+from risk.rules.protection import without_stop
 from risk.rules.reading import Case, Finding, Unreadable, count, finding, not_negative, positive, shown
 from tradingbot.core.decimals import ZERO, floor_to_step, is_multiple, plain
 
@@ -159,7 +160,7 @@ def min_notional_at_stop(case: Case) -> Finding:
     """What is left after the fee must still be sellable at the stop, or the position cannot be protected."""
     order, rules = case.order, case.filters
     if order.stop_price is None:
-        raise Unreadable("there is no stop")
+        return without_stop()
     stop = positive(order.stop_price, "the stop")
     needed = not_negative(rules.notional_min, "the notional filter") * HEAD_ROOM
     kept = order.quantity * (1 - not_negative(case.limits.fee_rate, "the limit fee_rate"))

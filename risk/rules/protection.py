@@ -19,8 +19,15 @@ def stop_present(case: Case) -> Finding:
     )
 
 
+def without_stop() -> Finding:
+    """What the other rules about the stop say when there is none: `stop_present` denies it, once."""
+    return finding(True, observed="none", limit="", good="no stop to judge: see stop present", bad="")
+
+
 def stop_side(case: Case) -> Finding:
     """stop < entry < target, whatever price between the quote and the worst one the entry fills at."""
+    if case.order.stop_price is None:
+        return without_stop()
     stop = positive(case.order.stop_price, "the stop")
     target = positive(case.order.target_price, "the target")
     worst = positive(case.order.worst_price, "the worst price")
@@ -59,6 +66,8 @@ def _outcome(case: Case) -> _Outcome:
 def risk_per_trade(case: Case) -> Finding:
     """Loss at the stop with fees on both sides, in percent of equity."""
     limit = not_negative(case.limits.risk_per_trade_max_pct, "the limit risk_per_trade_max_pct")
+    if case.order.stop_price is None:
+        return without_stop()
     equity = positive(case.gate.portfolio.equity_quote, "the equity")
     risk = _outcome(case).risk_quote
     share = shown(risk * 100 / equity)
@@ -74,6 +83,8 @@ def risk_per_trade(case: Case) -> Finding:
 def reward_to_risk(case: Case) -> Finding:
     """What the target wins over what the stop loses, fees on both sides."""
     limit = not_negative(case.limits.reward_to_risk_min, "the limit reward_to_risk_min")
+    if case.order.stop_price is None:
+        return without_stop()
     outcome = _outcome(case)
     if outcome.reward_quote is None:
         raise Unreadable("there is no target: what it may win is not known")

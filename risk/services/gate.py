@@ -186,6 +186,7 @@ def _gather(
         portfolio=portfolio,
         filters=_filters(proposal.symbol),
         quote=market_selectors.latest_quote(proposal.symbol),
+        recent_range=market_selectors.recent_range(proposal.symbol, rules.VOLATILITY_MINUTES),
         feeds_stale=tuple(market_selectors.stale_feeds(now)),
         proposal_id=str(proposal.pk),
         symbol=proposal.symbol,

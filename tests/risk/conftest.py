@@ -15,7 +15,7 @@ from proposals.models import Decision, Proposal, Strategy
 from risk.contracts import TradingState
 from risk.models import RiskLimits, TradingControl
 from tests.conftest import NOW
-from tests.risk.passing import FILTERS, LIMITS, QUOTE
+from tests.risk.passing import FILTERS, LIMITS, QUOTE, RANGE
 
 ANSWER = {
     "order_type": "LIMIT",
@@ -39,6 +39,7 @@ def market(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(market_selectors, "latest_quote", lambda symbol: replace(QUOTE, symbol=symbol))
     monkeypatch.setattr(market_selectors, "symbol_filters", filters)
+    monkeypatch.setattr(market_selectors, "recent_range", lambda symbol, minutes: RANGE)
     monkeypatch.setattr(market_selectors, "stale_feeds", lambda now: ())
 
 

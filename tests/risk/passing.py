@@ -5,7 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from market.contracts import Quote, SymbolFilters
+from market.contracts import PriceRange, Quote, SymbolFilters
 from proposals.contracts import OrderType, QuantisedOrder, Side, TimeInForce
 from risk import rules
 from risk.contracts import GateInput, Holding, Limits, Portfolio, TradingState
@@ -34,6 +34,11 @@ LIMITS = Limits(
     approval_ttl_seconds=300,
     auto_ttl_seconds=30,
     two_person_threshold_quote=Decimal("1000"),
+    volatility_max_pct=Decimal("3"),
+    drawdown_max_pct=Decimal("4"),
+    loss_streak_max=3,
+    loss_streak_pause_seconds=3600,
+    cool_down_seconds=900,
 )
 FILTERS = SymbolFilters(
     symbol="BTCUSDT",
@@ -74,6 +79,9 @@ QUOTE = Quote(
     ask_quantity=Decimal("1"),
     received_at=NOW - timedelta(seconds=1),
 )
+RANGE = PriceRange(
+    low=Decimal("24900"), high=Decimal("25100"), minutes=5, received_at=NOW - timedelta(seconds=40)
+)
 PORTFOLIO = Portfolio(
     quote_asset="USDT",
     free_quote=Decimal("9000"),
@@ -97,6 +105,13 @@ PORTFOLIO = Portfolio(
     reconciled=True,
     reconciliation_note="reconciled 12 s ago",
     clock_offset_ms=-20,
+    equity_peak_quote=Decimal("10100"),
+    loss_streak=2,
+    last_loss_at=NOW - timedelta(minutes=20),
+    last_loss_by_symbol={
+        "BTCUSDT": NOW - timedelta(minutes=20),
+        "ETHUSDT": NOW - timedelta(minutes=1),
+    },
 )
 BUY = GateInput(
     now=NOW,
@@ -108,6 +123,7 @@ BUY = GateInput(
     portfolio=PORTFOLIO,
     filters=FILTERS,
     quote=QUOTE,
+    recent_range=RANGE,
     feeds_stale=(),
     proposal_id="00000000-0000-4000-8000-000000000001",
     symbol="BTCUSDT",

@@ -16,7 +16,7 @@ from proposals import selectors as proposals_selectors
 from proposals import services as proposals_services
 from proposals.contracts import DecisionRefused, ProposalStatus
 from proposals.models import Proposal
-from risk import services
+from risk import rules, services
 from risk.contracts import NotAssessable, NotAuthorised, TradingState
 from risk.models import Assessment, RiskLimits, TradingControl
 from tests.conftest import NOW
@@ -106,7 +106,7 @@ def test_assessment_keeps_every_rule_and_what_was_seen(propose: Propose) -> None
     proposal = assess(propose())
 
     kept = Assessment.objects.get(proposal=proposal)
-    assert len(kept.results) == 33
+    assert len(kept.results) == len(rules.RULES)
     assert kept.inputs["portfolio"]["free_quote"] == "9000"
     assert kept.inputs["quote"]["bid"] == "24999.5"
     assert kept.inputs_sha256 == sha256_hex(canonical_json(kept.inputs))

@@ -1,6 +1,5 @@
-"""Each rule can block by itself; what is missing denies; rounding never favours us."""
+"""What is missing denies; exits stay possible; rounding never favours us. Each rule alone: test_rules_alone."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -16,6 +15,7 @@ from tests.risk.passing import (
     LIMITS,
     PORTFOLIO,
     QUOTE,
+    RANGE,
     SELL,
     binding,
     market_order,
@@ -46,64 +46,11 @@ def blocking(gate: GateInput) -> list[str]:
     return [result.name for result in (*verdict.denied, *verdict.held)]
 
 
-# One input per rule, the passing one with one thing changed, that this rule alone blocks.
-ONLY: dict[str, Callable[[], GateInput]] = {
-    "trading_control": lambda: replace(BUY, trading_enabled=False),
-    "stage": lambda: replace(BUY, stage_allows=False),
-    "symbol_allowed": lambda: with_limits(allowed_symbols=("ETHUSDT",)),
-    "symbol_trading": lambda: with_filters(status="CANCEL_ONLY"),
-    "action_sane": lambda: with_portfolio(
-        binding(SELL), holdings={"BTCUSDT": Holding("BTCUSDT", Decimal("0.005"), Decimal("1"), Decimal("1"))}
-    ),
-    "data_fresh": lambda: replace(BUY, feeds_stale=("market: not connected",)),
-    "quote_age": lambda: with_quote(received_at=BUY.now - timedelta(seconds=5, microseconds=1)),
-    "clock_offset": lambda: with_portfolio(clock_offset_ms=-501),
-    "reconciliation_healthy": lambda: with_portfolio(reconciled=False),
-    "symbol_blocked": lambda: with_portfolio(blocked_symbols={"BTCUSDT": "order x is execution_unknown"}),
-    "spread": lambda: with_limits(spread_max_bps=Decimal("0.39")),
-    "price_collar": lambda: replace(
-        BUY, limit_price=Decimal("25125.51"), limits=replace(LIMITS, reward_to_risk_min=Decimal(0))
-    ),
-    "price_drift_guard": lambda: replace(
-        binding(BUY), approved_order=order_of(reference_price=Decimal("25125.70"))
-    ),
-    "order_matches_approval": lambda: binding(BUY, quantity=Decimal("0.007")),
-    "filters": lambda: with_filters(quantity_min=Decimal("0.01")),
-    "min_notional": lambda: with_filters(notional_max=Decimal("199")),
-    "min_notional_at_stop": lambda: with_filters(notional_min=Decimal("199")),
-    "order_notional": lambda: with_limits(order_notional_max_quote=Decimal("199.99")),
-    "symbol_exposure": lambda: with_limits(symbol_exposure_max_pct=Decimal("4.5")),
-    "gross_exposure": lambda: with_limits(gross_exposure_max_pct=Decimal("10.4")),
-    "open_positions": lambda: with_limits(open_positions_max=1),
-    "open_orders": lambda: with_limits(open_orders_max=1),
-    "unresolved_orders": lambda: with_portfolio(unresolved_order_count=2),
-    "daily_loss": lambda: with_portfolio(realised_today_quote=Decimal("-210")),
-    "risk_per_trade": lambda: with_limits(risk_per_trade_max_pct=Decimal("0.04")),
-    "reward_to_risk": lambda: with_limits(reward_to_risk_min=Decimal("2.7")),
-    "stop_side": lambda: replace(BUY, stop_price=Decimal("24999.50")),
-    "confidence": lambda: replace(BUY, confidence_pct=49),
-    "balance": lambda: with_portfolio(free_quote=Decimal("300.19")),
-    "orders_per_minute": lambda: with_portfolio(orders_last_minute=20),
-    "orders_per_hour": lambda: with_portfolio(orders_last_hour=300),
-    "repeated_idea": lambda: with_portfolio(pending_by_symbol={"BTCUSDT": ["BUY"]}),
-}
-# Without a stop there is no risk to weigh either: these three speak together.
-ABOUT_THE_STOP = ["min_notional_at_stop", "stop_present", "stop_side", "risk_per_trade", "reward_to_risk"]
-
-
 @pytest.mark.parametrize(
     "gate", [BUY, SELL, market_order(BUY), market_order(SELL), binding(BUY), binding(SELL)]
 )
 def test_a_sound_proposal_passes_every_rule(gate: GateInput) -> None:
     assert blocking(gate) == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_each_rule_alone_can_block(name: str) -> None:
-    if name == "stop_present":
-        assert blocking(replace(BUY, stop_price=None)) == ABOUT_THE_STOP
-    else:
-        assert blocking(ONLY[name]()) == [name]
 
 
 @pytest.mark.parametrize("gate", [BUY, SELL, binding(BUY), replace(BUY, limits=None)])
@@ -146,6 +93,39 @@ def test_unreadable_switch_denies_even_what_is_only_looked_at() -> None:
 
 def test_setting_off_denies_when_the_switch_says_active() -> None:
     assert blocking(replace(binding(BUY), trading_enabled=False)) == ["trading_control"]
+
+
+# --- losses and wild markets --------------------------------------------------------------------------------
+def test_price_of_now_counts_into_the_range_of_the_last_minutes() -> None:
+    gate = with_quote(bid=Decimal("25699"), ask=Decimal("25701"))
+
+    assert "volatility_halt" in blocking(gate)
+
+
+def test_pause_after_losses_ends_by_itself() -> None:
+    just_over = with_portfolio(loss_streak=9, last_loss_at=BUY.now - timedelta(seconds=3600))
+
+    assert "loss_streak" not in blocking(just_over)
+
+
+def test_equity_above_its_peak_is_no_drawdown_even_at_a_limit_of_zero() -> None:
+    gate = with_portfolio(with_limits(drawdown_max_pct=Decimal(0)), equity_peak_quote=Decimal("10000"))
+
+    assert "drawdown" not in blocking(gate)
+
+
+def test_loss_of_another_symbol_cools_nothing_down() -> None:
+    gate = with_portfolio(last_loss_by_symbol={"ETHUSDT": BUY.now})
+
+    assert blocking(gate) == []
+
+
+def test_wild_market_drawdown_and_losses_leave_an_exit_alone() -> None:
+    gate = with_portfolio(
+        replace(SELL, recent_range=None), equity_peak_quote=None, loss_streak=None, last_loss_by_symbol=None
+    )
+
+    assert blocking(gate) == []
 
 
 # --- exits -----------------------------------------------------------------------------------------------
@@ -369,6 +349,7 @@ def test_a_person_decides_while_a_rule_holds() -> None:
         ),
         (replace(BUY, confidence_pct=None), "confidence"),
         (replace(BUY, target_price=None), "reward_to_risk"),
+        (replace(BUY, stop_price=None), "stop_present"),
         (replace(BUY, limit_price=None), "action_sane"),
         (replace(BUY, quote_amount=Decimal("NaN")), "action_sane"),
         (replace(BUY, action="NO_TRADE"), "action_sane"),
@@ -377,6 +358,17 @@ def test_a_person_decides_while_a_rule_holds() -> None:
         (with_portfolio(SELL, free_base={}), "balance"),
         (with_limits(order_notional_max_quote=Decimal("NaN")), "order_notional"),
         (with_limits(spread_max_bps=None), "spread"),
+        (replace(BUY, recent_range=None), "volatility_halt"),
+        (replace(BUY, recent_range=replace(RANGE, minutes=4)), "volatility_halt"),
+        (
+            replace(BUY, recent_range=replace(RANGE, received_at=BUY.now - timedelta(seconds=151))),
+            "volatility_halt",
+        ),
+        (with_portfolio(equity_peak_quote=None), "drawdown"),
+        (with_portfolio(equity_peak_quote=Decimal("NaN")), "drawdown"),
+        (with_portfolio(loss_streak=None), "loss_streak"),
+        (with_portfolio(last_loss_at=None), "loss_streak"),
+        (with_portfolio(last_loss_by_symbol=None), "cool_down"),
     ],
 )
 def test_what_is_missing_or_unreadable_denies_with_words(gate: GateInput, name: str) -> None:

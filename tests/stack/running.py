@@ -42,6 +42,7 @@ from tradingbot.core import clock
 newest = selectors.limits_history().first()
 values = {name: getattr(newest, name) for name in LIMIT_NAMES} | {
     "price_drift_max_pct": Decimal(3), "orders_per_minute_max": 100,
+    "volatility_max_pct": Decimal(20), "loss_streak_max": 100, "cool_down_seconds": 0,
 }
 risk.save_limits(values=values, actor="test", confirmed_by="second", reason="the pace", now=clock.now())
 for strategy in Strategy.objects.all():

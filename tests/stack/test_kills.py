@@ -25,6 +25,7 @@ newest = selectors.limits_history().first()
 values = {name: getattr(newest, name) for name in LIMIT_NAMES} | {
     "approval_threshold_quote": Decimal(1000), "price_drift_max_pct": Decimal(3),
     "daily_loss_max_pct": Decimal(20), "orders_per_minute_max": 200, "orders_per_hour_max": 3000,
+    "volatility_max_pct": Decimal(20), "loss_streak_max": 100, "cool_down_seconds": 0,
 }
 services.save_limits(values=values, actor="test", confirmed_by="second", reason="all by itself",
                      now=clock.now())
