@@ -110,3 +110,9 @@ def record_equity(**_: Any) -> None:
 def carry_out_requests(**_: Any) -> None:
     """What people decided on review and divergence pages, as far as it needs the exchange."""
     services.carry_out_requests(exchange=services.gateway(), now=now())
+
+
+@shared_task
+def carry_out_kills(**_: Any) -> None:
+    """Whatever a kill asks for beyond the switch: cancels of open entries, sales of what is held."""
+    services.carry_out_kills(exchange=services.gateway(), now=now())

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.html import format_html_join
 
 from risk import selectors, services
-from risk.contracts import ControlRefused, LimitsRequestStatus, TradingState
+from risk.contracts import SCOPE_NAMES, ControlRefused, KillScope, LimitsRequestStatus, TradingState
 from risk.forms import (
     ControlForm,
     LimitsForm,
@@ -24,7 +24,7 @@ from risk.forms import (
     PlainIntegerField,
     SymbolsField,
 )
-from risk.models import Assessment, LimitsRequest, RiskLimits, TradingControl
+from risk.models import Assessment, Kill, LimitsRequest, RiskLimits, TradingControl
 from risk.rules.limits import LIMIT_NAMES
 from tradingbot.core import clock
 from tradingbot.core.admin import ReadOnlyAdmin
@@ -269,14 +269,32 @@ class TradingControlAdmin(_CallsService):
 
     form = ControlForm
     list_display = ("environment", "status", "changed_at", "changed_by", "reason")
-    fields = ("status", "reason", "armed", "changed_at", "changed_by", "version")
-    readonly_fields = ("armed", "changed_at", "changed_by")
+    fields = ("status", "scope", "reason", "armed", "touches", "changed_at", "changed_by", "version")
+    readonly_fields = ("armed", "touches", "changed_at", "changed_by")
 
     @admin.display(description="orders now")
     def armed(self, row: TradingControl) -> str:
         """Whether an entry could be ordered now, and why not."""
         armed, reasons = selectors.trading_armed(clock.now())
         return "approved proposals are ordered" if armed else "nothing new is opened: " + "; ".join(reasons)
+
+    @admin.display(description="a halt would touch")
+    def touches(self, row: TradingControl) -> str:
+        """What each scope would touch now."""
+        found = selectors.kill_preview(clock.now())
+        worth = found.positions_quote
+        lines = [
+            (SCOPE_NAMES[KillScope.STOP_ENTRIES], f"{found.waiting} waiting proposals end"),
+            (
+                SCOPE_NAMES[KillScope.CANCEL_ENTRIES],
+                f"and {len(found.entries)} open entries for up to {plain(found.entries_quote)}",
+            ),
+            (
+                SCOPE_NAMES[KillScope.FLATTEN],
+                f"and {len(found.positions)} positions worth {'unknown' if worth is None else plain(worth)}",
+            ),
+        ]
+        return format_html_join("", "<div>{}: {}</div>", lines)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TradingControl]:
         """This environment's only: another one's switch would do nothing here."""
@@ -295,10 +313,22 @@ class TradingControlAdmin(_CallsService):
         state = TradingState(form.cleaned_data["status"])
         actor, reason = request.user.get_username(), form.cleaned_data["reason"]
         if state is TradingState.HALTED:
-            services.halt(actor=actor, reason=reason, now=clock.now())
+            scope = form.cleaned_data["scope"]
+            if scope is KillScope.FLATTEN and not may(request.user, Deed.OPERATE):
+                raise ControlRefused("Selling what is held takes the role operator or risk manager.")
+            services.halt(actor=actor, reason=reason, now=clock.now(), scope=scope)
         else:
             seen = form.cleaned_data["version"]
             services.set_trading_state(state=state, actor=actor, reason=reason, now=clock.now(), version=seen)
+
+
+@admin.register(Kill)
+class KillAdmin(ReadOnlyAdmin):
+    """Every kill with its scope and the measured time to effect."""
+
+    list_display = ("asked_at", "scope", "actor", "status", "switched_ms", "effective_ms", "reason")
+    list_filter = ("scope", "status")
+    ordering = ("-id",)
 
 
 @admin.register(Assessment)

@@ -46,6 +46,73 @@ class TradingState(StrEnum):
     ACTIVE = "ACTIVE"
 
 
+class KillScope(StrEnum):
+    """How far a kill goes. Each does what the one before it does; only the last touches what protects."""
+
+    STOP_ENTRIES = "stop_entries"
+    CANCEL_ENTRIES = "cancel_entries"
+    FLATTEN = "flatten"
+
+
+SCOPE_NAMES = {
+    KillScope.STOP_ENTRIES: "Stop entries",
+    KillScope.CANCEL_ENTRIES: "Stop, and cancel open entries",
+    KillScope.FLATTEN: "Flatten: sell everything",
+}
+
+
+class KillStatus(StrEnum):
+    UNDER_WAY = "under_way"
+    DONE = "done"
+    INCOMPLETE = "incomplete"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True)
+class TouchedOrder:
+    """An entry on the exchange that a kill would cancel; `open_quote` is what it may still cost at most."""
+
+    order_id: str
+    symbol: str
+    side: str
+    quantity: Decimal
+    price: Decimal | None
+    executed_quantity: Decimal
+    open_quote: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class TouchedPosition:
+    """What is held and would be sold; `worth_quote` at the bid, None without a price."""
+
+    symbol: str
+    quantity: Decimal
+    worth_quote: Decimal | None
+    protections: int
+
+
+@dataclass(frozen=True, slots=True)
+class KillPreview:
+    """What a kill would touch now: filled in by execution (`settings.KILL_PREVIEW`)."""
+
+    waiting: int
+    entries: tuple[TouchedOrder, ...]
+    positions: tuple[TouchedPosition, ...]
+
+    @property
+    def entries_quote(self) -> Decimal:
+        """What the open entries may still cost at most, in quote."""
+        return sum((order.open_quote for order in self.entries), Decimal(0))
+
+    @property
+    def positions_quote(self) -> Decimal | None:
+        """What is held at the bid, in quote; None while a price is missing."""
+        worths = [position.worth_quote for position in self.positions]
+        return (
+            sum((worth for worth in worths if worth is not None), Decimal(0)) if None not in worths else None
+        )
+
+
 class LimitsRequestStatus(StrEnum):
     WAITING = "waiting"
     CONFIRMED = "confirmed"

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 
-from risk.contracts import TradingState
+from risk.contracts import SCOPE_NAMES, KillScope, TradingState
 from risk.models import LimitsRequest, RiskLimits, TradingControl
 from risk.rules.limits import BOUNDS, LIMIT_NAMES, limit_errors
 from tradingbot.core.decimals import MalformedDecimal, parse_decimal, plain
@@ -112,6 +112,13 @@ class ControlForm(forms.ModelForm):
     """The switch and why. `version` is the state that the person saw."""
 
     version = forms.IntegerField(widget=forms.HiddenInput)
+    scope = forms.TypedChoiceField(
+        choices=[(scope.value, SCOPE_NAMES[scope]) for scope in KillScope],
+        coerce=KillScope,
+        required=False,
+        empty_value=KillScope.STOP_ENTRIES,
+        help_text="When halting: how far it goes. What each would touch now stands below.",
+    )
     reason = forms.CharField(
         max_length=300,
         required=False,
@@ -126,6 +133,7 @@ class ControlForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["reason"] = ""
+        self.initial["scope"] = KillScope.STOP_ENTRIES
 
     def clean(self) -> dict[str, Any]:
         """Arming without a reason is refused beside the field."""
@@ -136,9 +144,15 @@ class ControlForm(forms.ModelForm):
 
 
 class HaltForm(forms.Form):
-    """A halt needs no reason; one may be given."""
+    """A halt needs no reason; one may be given. Without a scope it stops the entries."""
 
     reason = forms.CharField(max_length=200, required=False)
+    scope = forms.TypedChoiceField(
+        choices=[(scope.value, SCOPE_NAMES[scope]) for scope in KillScope],
+        coerce=KillScope,
+        required=False,
+        empty_value=KillScope.STOP_ENTRIES,
+    )
 
 
 class ReduceForm(forms.Form):

@@ -1,11 +1,12 @@
 """Tables of risk. Written by risk.services only."""
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import ClassVar
 
 from django.db import models
 
-from risk.contracts import LimitsRequestStatus, TradingState
+from risk.contracts import KillScope, KillStatus, LimitsRequestStatus, TradingState
 from tradingbot.core.fields import AmountField, EnvironmentField
 
 
@@ -130,6 +131,62 @@ class TradingControl(models.Model):
 
     def __str__(self) -> str:
         return f"{self.environment}: {self.status}"
+
+
+class Kill(models.Model):
+    """One press of Halt with its scope: what it found, and when it took effect.
+
+    `asked_at` is when the request came in, `switched_at` when the switch was committed, `effective_at` when by
+    the exchange's own word nothing was left to do. `control_version` is that of the switch after it: entries
+    claimed under it or earlier are what it ends.
+    """
+
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
+        KillStatus.UNDER_WAY: frozenset({KillStatus.DONE, KillStatus.INCOMPLETE, KillStatus.SUPERSEDED}),
+        KillStatus.DONE: frozenset(),
+        KillStatus.INCOMPLETE: frozenset(),
+        KillStatus.SUPERSEDED: frozenset(),
+    }
+    TOPIC: ClassVar = "kill"
+
+    environment = EnvironmentField()
+    scope = models.CharField(max_length=14, choices=[(s.value, s.value) for s in KillScope])
+    status = models.CharField(
+        max_length=10, choices=[(s.value, s.value) for s in KillStatus], default=KillStatus.UNDER_WAY
+    )
+    version = models.IntegerField(default=1)
+    actor = models.CharField(max_length=64)
+    reason = models.CharField(max_length=300, blank=True)
+    control_version = models.IntegerField()
+    touched = models.JSONField(null=True, help_text="What it found, in numbers; null when it was not counted")
+    asked_at = models.DateTimeField()
+    switched_at = models.DateTimeField(null=True)
+    effective_at = models.DateTimeField(null=True)
+    detail = models.CharField(max_length=600, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["environment"], condition=models.Q(status="under_way"), name="risk_kill_under_way"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"kill ({self.scope}) by {self.actor}: {self.status}"
+
+    @property
+    def switched_ms(self) -> int | None:
+        """Milliseconds from the request to the committed switch."""
+        return _milliseconds(self.asked_at, self.switched_at)
+
+    @property
+    def effective_ms(self) -> int | None:
+        """Milliseconds from the request until nothing was left to do."""
+        return _milliseconds(self.asked_at, self.effective_at)
+
+
+def _milliseconds(start: datetime, end: datetime | None) -> int | None:
+    return None if end is None else (end - start) // timedelta(milliseconds=1)
 
 
 class Assessment(models.Model):

@@ -11,11 +11,12 @@ from proposals.contracts import ProposalStatus
 from proposals.models import Proposal
 from proposals.panels import find_proposal
 from risk import selectors, services
-from risk.contracts import RuleResult, TradingState
+from risk.contracts import SCOPE_NAMES, KillScope, RuleResult, TradingState
 from tradingbot.core import clock
 from tradingbot.core.panels import panel
 from tradingbot.core.permissions import Deed, may
 
+KILLS_SHOWN = 20
 _VERDICT_ORDER = {"deny": 0, "hold": 1, "pass": 2}
 
 
@@ -32,6 +33,34 @@ def shell(user: Any, argument: str) -> dict[str, Any]:
         "may_halt": may(user, Deed.HALT),
         "control": selectors.control(),
     }
+
+
+@panel(
+    "control.kill",
+    template="risk/kill.html",
+    topics={"control", "kill", "order", "position", "proposal", "operator_request"},
+)
+def kill(user: Any, argument: str) -> dict[str, Any]:
+    """The scopes of a kill and what each would touch now."""
+    found = selectors.kill_preview(clock.now())
+    state = selectors.trading_state()
+    return {
+        "preview": found,
+        "state": state,
+        "halted": state is TradingState.HALTED,
+        "may_halt": may(user, Deed.HALT),
+        "may_flatten": may(user, Deed.OPERATE),
+        "may_switch": may(user, Deed.SWITCH),
+        "names": {scope.value: name for scope, name in SCOPE_NAMES.items()},
+        "environment": settings.TRADING_ENVIRONMENT.value,
+    }
+
+
+@panel("control.kills", template="risk/kills.html", topics={"kill"})
+def kills(user: Any, argument: str) -> dict[str, Any]:
+    """The last kills: what each found and how long it took."""
+    rows = list(selectors.kills()[:KILLS_SHOWN])
+    return {"kills": [(row, SCOPE_NAMES[KillScope(row.scope)]) for row in rows]}
 
 
 @dataclass(frozen=True, slots=True)

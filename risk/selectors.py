@@ -7,10 +7,11 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models import QuerySet
+from django.utils.module_loading import import_string
 
 from market import selectors as market_selectors
-from risk.contracts import Limits, LimitsMissing, TradingState
-from risk.models import Assessment, LimitsRequest, RiskLimits, TradingControl
+from risk.contracts import KillPreview, KillStatus, Limits, LimitsMissing, TradingState
+from risk.models import Assessment, Kill, LimitsRequest, RiskLimits, TradingControl
 from risk.rules.limits import LIMIT_NAMES, loosened
 from tradingbot.core.environments import Environment
 
@@ -67,6 +68,22 @@ def trading_state() -> TradingState | None:
     """What the switch says; None when it cannot be read, which denies."""
     row = control()
     return TradingState(row.status) if row is not None and row.status in TradingState.__members__ else None
+
+
+def kills() -> QuerySet[Kill]:
+    """Every kill of this environment, newest first."""
+    return Kill.objects.filter(environment=settings.TRADING_ENVIRONMENT).order_by("-pk")
+
+
+def kills_under_way() -> list[Kill]:
+    """Those that still have something to do, oldest first."""
+    return list(kills().filter(status=KillStatus.UNDER_WAY).order_by("pk")[:20])
+
+
+def kill_preview(now: datetime) -> KillPreview:
+    """What a kill would touch now."""
+    found: KillPreview = import_string(settings.KILL_PREVIEW)(now=now)
+    return found
 
 
 def assessments_of(proposal_id: UUID | str) -> QuerySet[Assessment]:

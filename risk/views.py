@@ -1,42 +1,67 @@
-"""Commands of risk: the halt."""
+"""The page of the trading control; commands of risk: the halt with its scope, a smaller order."""
 
 from uuid import UUID
 
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from proposals import selectors as proposals
 from proposals import services as proposals_services
 from proposals.contracts import DecisionRefused
 from risk import services
-from risk.contracts import ControlRefused
+from risk.contracts import ControlRefused, KillScope
 from risk.forms import HaltForm, ReduceForm
 from tradingbot.core import clock, commands
-from tradingbot.core.permissions import Deed, needs
+from tradingbot.core.permissions import Deed, may, needs
+
+_HALTED = {
+    KillScope.STOP_ENTRIES: "Halted. Nothing new is ordered and what waited was cancelled; orders already sent "
+    "stay.",
+    KillScope.CANCEL_ENTRIES: "Halted. Nothing new is ordered; the open entries are being cancelled, and what "
+    "protects what is held stays.",
+    KillScope.FLATTEN: "Nothing new is opened. What is held is being sold; then trading is halted.",
+}
+
+
+@never_cache
+@require_safe
+def control(request: HttpRequest) -> HttpResponse:
+    """The switch with the scopes of a kill, what each would touch, and how long the last ones took."""
+    return render(
+        request, "risk/control_page.html", {"here": "control", "panels": ("control.kill", "control.kills")}
+    )
 
 
 @never_cache
 @require_POST
 @needs(Deed.HALT)
 def halt(request: HttpRequest) -> HttpResponse:
-    """Stop all ordering. Any operator may, from any page."""
+    """Stop all ordering, as far as the scope says. Any operator may, from any page."""
+    now = clock.now()
     form = HaltForm(request.POST)
     shown = commands.Shown(
-        keys=("shell", "badge:pending"),
+        keys=("shell", "badge:pending", "control.kill", "control.kills"),
         page=commands.came_from(request, otherwise=reverse("overview")),
     )
     if not form.is_valid():
-        sentence = "Not halted: the reason may have 200 characters. Halt without one, or shorten it."
+        sentence = (
+            "Not halted: the reason may have 200 characters, and the scope is one of the list. "
+            "Press Halt at the top of the page: it needs neither."
+        )
         return commands.refused(request, shown, sentence=sentence, status=422)
+    scope = form.cleaned_data["scope"]
+    if scope is KillScope.FLATTEN and not may(request.user, Deed.OPERATE):
+        raise PermissionDenied
     reason = form.cleaned_data["reason"] or "halted from the desk"
     try:
-        services.halt(actor=request.user.get_username(), reason=reason, now=clock.now())
+        services.halt(actor=request.user.get_username(), reason=reason, now=now, scope=scope)
     except ControlRefused as error:
         return commands.refused(request, shown, sentence=f"Not halted: {error}", status=409)
-    sentence = "Halted. Nothing new is ordered and what waited was cancelled; orders already sent stay."
-    return commands.done(request, shown, sentence=sentence)
+    return commands.done(request, shown, sentence=_HALTED[scope])
 
 
 @never_cache

@@ -60,6 +60,8 @@ ADVISOR_TIMEOUT_SECONDS = env.integer("ADVISOR_TIMEOUT_SECONDS", 20, minimum=1, 
 ADVISOR_ACCOUNT = "execution.selectors.advisor_account"
 # The function (now, excluding) -> risk.contracts.Portfolio, for a gate that runs again on a waiting proposal.
 GATE_PORTFOLIO = "execution.selectors.portfolio"
+# The function (now) -> risk.contracts.KillPreview: what a kill would touch.
+KILL_PREVIEW = "execution.selectors.kill_preview"
 # The function (symbol, since) -> list[market.contracts.ChartMark]: orders and fills on the candle chart.
 CHART_MARKS = "execution.selectors.chart_marks"
 # The function () -> execution.contracts.ExchangeGateway; a rehearsal puts its in-process exchange here.

@@ -15,6 +15,7 @@ NUDGES: dict[str, tuple[str, ...]] = {
     "order.execution_unknown": ("execution.tasks.resolve_unknown",),
     "filter_refused": ("market.tasks.refresh_instruments",),
     "reconciliation_request": ("execution.tasks.reconcile_requested",),
+    "kill.under_way": ("execution.tasks.carry_out_kills",),
     "operator_request": ("execution.tasks.carry_out_requests",),
 }
 
@@ -39,6 +40,7 @@ SWEEPS: dict[str, float] = {
     "execution.tasks.guard_positions": 2.0,
     "execution.tasks.reconcile_requested": 1.0,
     "execution.tasks.carry_out_requests": 1.0,
+    "execution.tasks.carry_out_kills": 1.0,
     "execution.tasks.reconcile": 60.0,
     "execution.tasks.measure_clock": 30.0,
     "execution.tasks.record_equity": 60.0,

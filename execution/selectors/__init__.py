@@ -27,6 +27,7 @@ from execution.models import (
     ReconciliationRun,
     current_ledger,
 )
+from execution.selectors.killing import is_residue, kill_preview, open_entries, sellable_positions
 from execution.selectors.losses import Losses, recent_losses
 from execution.selectors.protection import (
     ENVIRONMENT,
@@ -39,13 +40,13 @@ from execution.selectors.protection import (
     why_not_sellable,
 )
 from market import selectors as market
-from market.contracts import ChartMark, Quote, UnknownInstrument
+from market.contracts import ChartMark, Quote
 from market.models import FeedSession, Instrument
 from proposals.contracts import APPROVED_STATUSES, AdvisorAccount, HeldPosition, ProposalStatus
 from proposals.models import Proposal
 from risk import selectors as risk
 from risk.contracts import Holding, LimitsMissing, Portfolio
-from tradingbot.core.decimals import ZERO, floor_to_step, plain
+from tradingbot.core.decimals import ZERO, plain
 
 RECONCILED_WITHIN = timedelta(seconds=150)
 CLOCK_MEASURED_WITHIN = timedelta(seconds=120)
@@ -60,9 +61,14 @@ __all__ = [
     "Losses",
     "filters_of",
     "guards",
+    "is_residue",
+    "kill_preview",
     "live_orders",
     "open_counts",
+    "open_entries",
     "orders_of",
+    "recent_losses",
+    "sellable_positions",
     "why_not_sellable",
 ]
 
@@ -163,22 +169,6 @@ def _sellable_base(symbol: str, balance: AccountBalance) -> Decimal:
     if not balance.locked:
         return balance.free
     return balance.free + min(balance.locked, coins_locked(symbol))
-
-
-def is_residue(position: Position, quote: Quote | None) -> bool:
-    """Whether a position is dust: less than one step, or worth less than the exchange lets one sell.
-
-    It stays on the books and in the equity, yet is nothing that one could exit. Without a price or filters
-    it is taken for a position.
-    """
-    try:
-        filters = market.symbol_filters(position.symbol)
-    except UnknownInstrument:
-        return False
-    sellable = floor_to_step(position.quantity, max(filters.quantity_step, filters.market_quantity_step))
-    if sellable < max(filters.quantity_min, filters.market_quantity_min) or sellable == 0:
-        return True
-    return quote is not None and sellable * quote.bid < filters.notional_min
 
 
 def _counts(symbols: Iterable[str]) -> dict[str, int]:

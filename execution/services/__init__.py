@@ -6,6 +6,7 @@ from execution.services.booking import record_equity
 from execution.services.cancelling import cancel_intent, resolve_cancels
 from execution.services.claiming import abort_stale_intents, claim_proposal
 from execution.services.folding import fold_account_events, fold_pending_events
+from execution.services.killing import carry_out_kills
 from execution.services.operating import ask_cancel, ask_close
 from execution.services.personal import carry_out_requests
 from execution.services.protecting import create_protection, guard_positions, prepare_exit
@@ -32,6 +33,7 @@ __all__ = [
     "ask_review",
     "ask_settlement",
     "cancel_intent",
+    "carry_out_kills",
     "carry_out_requests",
     "choices_of",
     "claim_proposal",

@@ -1,13 +1,17 @@
 """All writes of risk: judging, the switch, the limits."""
 
-from risk.services.control import halt, set_trading_state
+from risk.services.control import set_trading_state
 from risk.services.gate import assess_proposal, authorise_order, judge_now, reduce_proposal
+from risk.services.kills import end_flatten, end_kill, end_what_waits, halt
 from risk.services.limits import answer_request, request_limits, save_limits
 
 __all__ = [
     "answer_request",
     "assess_proposal",
     "authorise_order",
+    "end_flatten",
+    "end_kill",
+    "end_what_waits",
     "halt",
     "judge_now",
     "reduce_proposal",

@@ -1,11 +1,10 @@
-"""The switch: HALTED, REDUCING, ACTIVE. Any operator may halt in one step; arming needs a reason."""
+"""The switch: HALTED, REDUCING, ACTIVE. Arming needs a reason and a passed stage; halting: `kills`."""
 
 from datetime import datetime
 
 from django.conf import settings
 from django.db import transaction
 
-from proposals import services as proposals_services
 from risk import selectors
 from risk.contracts import ControlRefused, TradingState
 from risk.models import TradingControl
@@ -29,7 +28,7 @@ def set_trading_state(
     `version` is the one that the person saw; another one on record refuses. Raises ControlRefused when the
     reason is missing, the stage is not passed, or the switch stands there already.
     """
-    row = _locked_control()
+    row = locked_control()
     if version is not None and version != row.version:
         raise ControlRefused(
             f"The trading control was set to {row.status} by {row.changed_by or 'somebody'} meanwhile. "
@@ -39,29 +38,11 @@ def set_trading_state(
         raise ControlRefused(f"The trading control is {state} already.", {"status": "is so already"})
     if state is not TradingState.HALTED:
         _check_arming(reason)
-    _move(row, state, actor=actor, reason=reason, now=now)
+    move(row, state, actor=actor, reason=reason, now=now)
     return row
 
 
-@transaction.atomic
-def halt(*, actor: str, reason: str, now: datetime) -> TradingControl:
-    """Stop all ordering, whatever the present state; then cancel what waits for approval or for its order.
-
-    Halted twice is halted. The switch is committed by itself and first: the cancelling comes after the
-    commit, so that no lock on a proposal can hold the halt up, and a repeated halt repeats it.
-    """
-    row = _locked_control()
-    if row.status != TradingState.HALTED:
-        _move(row, TradingState.HALTED, actor=actor, reason=reason, now=now)
-
-    def cancel() -> None:
-        proposals_services.cancel_pending(actor=actor, reason=f"trading halted: {reason}", now=now)
-
-    transaction.on_commit(cancel, robust=True)
-    return row
-
-
-def _locked_control() -> TradingControl:
+def locked_control() -> TradingControl:
     """The switch's row, locked: a change of it and a claim on a proposal exclude each other."""
     row = TradingControl.objects.select_for_update().filter(pk=settings.TRADING_ENVIRONMENT).first()
     if row is None:
@@ -81,7 +62,8 @@ def _check_arming(reason: str) -> None:
         )
 
 
-def _move(row: TradingControl, state: TradingState, *, actor: str, reason: str, now: datetime) -> None:
+def move(row: TradingControl, state: TradingState, *, actor: str, reason: str, now: datetime) -> None:
+    """Move the locked switch, with audit row and alert; the caller has checked that it may."""
     reason = reason.strip()[:REASON_LENGTH_MAX] or "no reason given"
     transition(row, to=state, actor=actor, now=now, reason=reason, changed_at=now, changed_by=actor)
     alerts.raise_alert(

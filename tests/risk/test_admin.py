@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from risk import selectors
-from risk.models import LimitsRequest, RiskLimits, TradingControl
+from risk.models import Kill, LimitsRequest, RiskLimits, TradingControl
 from tests.risk.passing import LIMITS
 from tradingbot.core import audit
 from tradingbot.core.models import Alert
@@ -148,6 +148,17 @@ def test_halting_from_the_admin_needs_no_reason_and_no_fresh_page(
     switch(rita, "HALTED", version=control.version - 1)
 
     assert selectors.trading_state() == "HALTED"
+
+
+def test_halt_with_a_scope_from_the_admin_shows_what_it_touches(
+    rita: Client, control: TradingControl
+) -> None:
+    assert "0 open entries for up to 0" in rita.get(CONTROL).content.decode()
+
+    rita.post(CONTROL, {"status": "HALTED", "scope": "flatten", "reason": "enough", "version": 3})
+
+    kill = Kill.objects.get()
+    assert (kill.scope, kill.actor, selectors.trading_state()) == ("flatten", "rita", "REDUCING")
 
 
 def test_arming_from_an_old_page_is_refused_with_words(rita: Client, control: TradingControl) -> None:

@@ -21,6 +21,7 @@ PAGES = [
     "/orders/",
     "/positions/",
     "/alerts/",
+    "/control/",
     "/reconciliation/",
 ]
 QUERIES_MAX = 60

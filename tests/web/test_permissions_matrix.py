@@ -17,7 +17,7 @@ from proposals.contracts import TRANSITIONS, ProposalStatus
 from proposals.models import DecisionRequest, Proposal, Strategy
 from risk import selectors as risk
 from risk import services as risk_services
-from risk.contracts import LimitsRequestStatus, TradingState
+from risk.contracts import KillScope, LimitsRequestStatus, TradingState
 from risk.models import LimitsRequest, RiskLimits, TradingControl
 from risk.rules.limits import LIMIT_NAMES
 from tests.web import seeding
@@ -64,6 +64,7 @@ def test_roles_and_deeds_of_the_tables_are_all_in_the_matrix() -> None:
         *PROPOSAL_DEEDS.values(),
         Deed.ASK,
         Deed.HALT,
+        Deed.OPERATE,
         Deed.SWITCH,
         Deed.SET_LIMITS,
         Deed.CONFIRM_LIMITS,
@@ -150,7 +151,7 @@ def test_ask_cells(role: str, enabled: bool) -> None:
 
 
 # --- the switch ------------------------------------------------------------------------------------------
-CONTROL_ACTIONS = ("halt", *TradingState)
+CONTROL_ACTIONS = ("halt", *KillScope, *TradingState)
 
 
 @pytest.mark.parametrize("role", WHO)
@@ -159,9 +160,13 @@ def test_control_cells(role: str, action: str) -> None:
     client = sign_in(role)
     for state in TradingState:
         TradingControl.objects.filter(pk=ENVIRONMENT).update(status=state, version=1)
-        if action == "halt":
-            answer = client.post(reverse("halt"), **HTMX)
-            may, target, legal = allowed(role, Deed.HALT), TradingState.HALTED, True
+        if action == "halt" or action in KillScope:
+            answer = client.post(reverse("halt"), {} if action == "halt" else {"scope": action}, **HTMX)
+            flatten = action == KillScope.FLATTEN
+            may = allowed(role, Deed.HALT) and (not flatten or allowed(role, Deed.OPERATE))
+            target = TradingState.REDUCING if flatten else TradingState.HALTED
+            # A halted desk sells nothing; any other state may be left for a stricter one.
+            legal = not flatten or state is not TradingState.HALTED
         else:
             path = reverse("admin:risk_tradingcontrol_change", args=[ENVIRONMENT])
             answer = client.post(path, {"status": action, "reason": "matrix", "version": 1})

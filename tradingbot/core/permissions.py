@@ -20,6 +20,7 @@ class Deed(StrEnum):
     REJECT = "reject"
     ASK = "ask the advisor"
     HALT = "halt"
+    OPERATE = "cancel, close or flatten"
     SWITCH = "switch"
     SET_LIMITS = "set limits"
     CONFIRM_LIMITS = "confirm limits"
@@ -31,6 +32,7 @@ PERMISSIONS: dict[Deed, str] = {
     Deed.REJECT: "proposals.decide_proposal",
     Deed.ASK: "proposals.ask_decision",
     Deed.HALT: "risk.halt_trading",
+    Deed.OPERATE: "execution.operate_order",
     Deed.SWITCH: "risk.change_tradingcontrol",
     Deed.SET_LIMITS: "risk.add_risklimits",
     Deed.CONFIRM_LIMITS: "risk.change_limitsrequest",

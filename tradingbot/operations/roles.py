@@ -15,6 +15,7 @@ VIEW = (
     "risk.view_limitsrequest",
     "risk.view_tradingcontrol",
     "risk.view_assessment",
+    "risk.view_kill",
     "proposals.view_proposal",
     "proposals.view_decision",
     "execution.view_order",
@@ -23,13 +24,12 @@ VIEW = (
     "execution.view_divergence",
     "execution.view_reconciliationrun",
 )
-# Deciding on an order of unknown fate and on a difference between our books and the exchange's; cancelling an
-# order and closing a position.
-SETTLE = ("execution.resolve_order", "execution.settle_divergence", "execution.operate_order")
+# Deciding on an order of unknown fate and on a difference between our books and the exchange's.
+SETTLE = ("execution.resolve_order", "execution.settle_divergence")
 DEEDS: dict[str, tuple[Deed, ...]] = {
     "viewer": (),
-    "operator": (Deed.APPROVE, Deed.REDUCE, Deed.REJECT, Deed.ASK, Deed.HALT),
-    "risk_manager": (Deed.HALT, Deed.SWITCH, Deed.SET_LIMITS, Deed.CONFIRM_LIMITS),
+    "operator": (Deed.APPROVE, Deed.REDUCE, Deed.REJECT, Deed.ASK, Deed.HALT, Deed.OPERATE),
+    "risk_manager": (Deed.HALT, Deed.OPERATE, Deed.SWITCH, Deed.SET_LIMITS, Deed.CONFIRM_LIMITS),
 }
 ROLES: dict[str, tuple[str, ...]] = {
     role: (*VIEW, *dict.fromkeys(PERMISSIONS[deed] for deed in deeds), *(SETTLE if deeds else ()))

@@ -56,6 +56,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "cancelled": ("cancelled on the exchange", "good"),
     "ignored": ("ignored", "warn"),
     "reset": ("reset accepted", "good"),
+    "under_way": ("under way", "warn"),
+    "done": ("done", "good"),
+    "incomplete": ("not complete", "bad"),
+    "superseded": ("ended by another decision", "idle"),
 }
 SUBJECT_PAGES = {
     "proposal": "proposal",

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from execution.models import Order, OrderCancel
 from proposals.models import Proposal
-from risk.models import TradingControl
+from risk.models import Kill, TradingControl
 
 DOCUMENT = Path(settings.BASE_DIR) / "docs" / "states.md"
 TABLES: list[tuple[str, str, Any, str]] = [
@@ -16,6 +16,7 @@ TABLES: list[tuple[str, str, Any, str]] = [
     ("Order (what we know of our request)", "execution/contracts.py", Order, "intent"),
     ("Cancel (what we know of our request)", "execution/contracts.py", OrderCancel, "intent"),
     ("Trading control", "risk/models.py", TradingControl, "HALTED"),
+    ("Kill", "risk/models.py", Kill, "under_way"),
 ]
 
 
