@@ -92,6 +92,17 @@ class ProposalStatus(StrEnum):
     SHADOW = "shadow"
 
 
+class Fate(StrEnum):
+    """What became of a proposal to buy, for the scoreboard. `ordered`: claimed; whatever is in shadow is shadow."""
+
+    ORDERED = "ordered"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    REFUSED = "refused"
+    SHADOW = "shadow"
+    WAITING = "waiting"
+
+
 S = ProposalStatus
 TRANSITIONS: dict[str, frozenset[str]] = {
     S.PROPOSED: frozenset({S.NO_TRADE, S.RISK_REJECTED, S.VALIDATED, S.EXPIRED}),

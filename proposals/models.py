@@ -8,6 +8,7 @@ from django.db.models import Q
 
 from market.contracts import Interval
 from proposals.contracts import TRANSITIONS, Action, OrderType, ProposalStatus, Side
+from proposals.rules.scoring import RULE_VERSION, Score
 from tradingbot.core.fields import AmountField, EnvironmentField
 
 
@@ -227,6 +228,68 @@ class ApprovalVote(models.Model):
 
     def __str__(self) -> str:
         return f"{self.actor} at {self.at:%H:%M:%S} UTC"
+
+
+class ProposalScore(models.Model):
+    """What a purchase would have brought by its own stop, target and validity (proposals.rules.scoring).
+
+    One for each proposal to buy, whatever became of it. `next_minute` is the first 1m candle not looked at.
+    """
+
+    proposal = models.OneToOneField(
+        Proposal, primary_key=True, on_delete=models.PROTECT, related_name="score"
+    )
+    environment = EnvironmentField()
+    symbol = models.CharField(max_length=32)
+    score = models.CharField(max_length=12, choices=choices_of(Score))
+    rule_version = models.PositiveSmallIntegerField(default=RULE_VERSION)
+    detail = models.CharField(max_length=120, blank=True)
+    fee_rate = AmountField(help_text="Counted for each side, as a fraction")
+    size_quote = AmountField(help_text="Notional of the gate's order, else what the model asked for")
+    ask = AmountField()
+    limit_price = AmountField(null=True)
+    waits = models.BooleanField()
+    stop_price = AmountField()
+    target_price = AmountField(null=True)
+    start = models.DateTimeField(help_text="First minute that counts, in market time")
+    valid_until = models.DateTimeField()
+    next_minute = models.DateTimeField()
+    entry_price = AmountField(null=True)
+    entry_at = models.DateTimeField(null=True)
+    exit_price = AmountField(null=True)
+    exit_at = models.DateTimeField(null=True)
+    net_pct = AmountField(null=True)
+    net_quote = AmountField(null=True)
+    looked_at = models.DateTimeField()
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(score__in=["waiting", "held"], settled_at__isnull=True)
+                | (~Q(score__in=["waiting", "held"]) & Q(settled_at__isnull=False)),
+                name="proposals_score_settled",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    score__in=["target", "stop", "time"], net_pct__isnull=False, net_quote__isnull=False
+                )
+                | (
+                    ~Q(score__in=["target", "stop", "time"]) & Q(net_pct__isnull=True, net_quote__isnull=True)
+                ),
+                name="proposals_score_result_when_sold",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["environment", "looked_at"],
+                condition=Q(settled_at=None),
+                name="proposals_score_going_on",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol}: {self.score}"
 
 
 class AdvisorBreaker(models.Model):

@@ -12,6 +12,8 @@ from market.models import Quote
 from proposals import selectors, services
 from proposals.contracts import REQUEST_WAITS_SECONDS_MAX, ProposalStatus
 from proposals.models import Proposal
+from proposals.rules import scoring
+from proposals.selectors import scoreboard
 from tradingbot.core import clock
 from tradingbot.core.panels import UnknownPanel, panel
 from tradingbot.core.permissions import Deed, may
@@ -114,7 +116,7 @@ def find_proposal(argument: str) -> Proposal:
     try:
         return (
             selectors.proposals()
-            .select_related("decision__snapshot", "decision__strategy")
+            .select_related("decision__snapshot", "decision__strategy", "score")
             .get(pk=UUID(argument))
         )
     except (ValueError, Proposal.DoesNotExist) as error:
@@ -152,7 +154,28 @@ def asked(user: Any, argument: str) -> dict[str, Any]:
     return {"rows": rows[:REQUESTS_SHOWN], "wait_seconds": REQUEST_WAITS_SECONDS_MAX}
 
 
-@panel("proposal.record", template="proposals/record.html", topics={"proposal"}, keyed_by="proposal")
+@panel("scoreboard", template="proposals/scoreboard.html", topics={"score"})
+def scores(user: Any, argument: str) -> dict[str, Any]:
+    """`scoreboard:<period>`: what proposals would have brought by their own terms, and what the model cost."""
+    if argument not in scoreboard.PERIODS:
+        raise UnknownPanel("there is no such period")
+    since = scoreboard.since_of(argument, clock.now())
+    rows = scoreboard.scores(since)
+    spent = scoreboard.spent(since)
+    models = {line.key: line for line in scoreboard.lines(rows, scoreboard.MODEL)}
+    return {
+        "period": argument,
+        "all": next(iter(scoreboard.lines(rows, ("environment",))), None),
+        "fates": scoreboard.lines(rows, scoreboard.FATE),
+        "models": [(key, models.get(key), spent.get(key)) for key in sorted({*models, *spent})],
+        "symbols": scoreboard.lines(rows, scoreboard.SYMBOL),
+        "people": scoreboard.by_person(rows),
+        "bins": scoreboard.calibration(rows),
+        "watched_days": scoring.WATCHED.days,
+    }
+
+
+@panel("proposal.record", template="proposals/record.html", topics={"proposal", "score"}, keyed_by="proposal")
 def record(user: Any, argument: str) -> dict[str, Any]:
     """The model's reasons, the facts it stated, and the record of the call."""
     row = find_proposal(argument)

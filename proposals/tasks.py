@@ -36,3 +36,9 @@ def advise_one(*, strategy_id: int, symbol: str, **_: Any) -> None:
 def expire_overdue(**_: Any) -> int:
     """End what is past its time."""
     return services.expire_overdue(now=clock.now())
+
+
+@shared_task
+def score_proposals(**_: Any) -> int:
+    """Reckon what past proposals to buy would have brought."""
+    return services.score_proposals(now=clock.now())

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -12,8 +13,11 @@ from proposals import selectors, services
 from proposals.contracts import DecisionRefused
 from proposals.forms import AskForm, RejectForm
 from proposals.models import Strategy
-from tradingbot.core import clock, commands, panels
+from proposals.selectors import scoreboard as board
+from tradingbot.core import clock, commands, panels, spreadsheets
 from tradingbot.core.permissions import Deed, may, needs
+
+CSV_ROWS_MAX = 50_000
 
 
 @never_cache
@@ -74,6 +78,39 @@ def reject(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
     except DecisionRefused as error:
         return commands.refused(request, shown, sentence=error.detail, status=409)
     return commands.done(request, shown, sentence="Rejected. Nothing is ordered.")
+
+
+@never_cache
+@require_safe
+def scoreboard(request: HttpRequest) -> HttpResponse:
+    """What proposals would have brought by their own stop, target and validity."""
+    period = request.GET.get("period", "7d")
+    context = {
+        "here": "scoreboard",
+        "panels": (f"scoreboard:{period}",),
+        "periods": board.PERIODS,
+        "period": period,
+    }
+    try:
+        return render(request, "proposals/scoreboard_page.html", context)
+    except panels.UnknownPanel as error:
+        raise Http404 from error
+
+
+@never_cache
+@require_safe
+def scoreboard_csv(request: HttpRequest) -> HttpResponse:
+    """The rows behind the scoreboard as a file, the newest first."""
+    period = request.GET.get("period", "7d")
+    if period not in board.PERIODS:
+        raise Http404
+    rows = board.csv_rows(board.scores(board.since_of(period, clock.now())), CSV_ROWS_MAX)
+    answer = HttpResponse(
+        spreadsheets.csv_of(board.CSV_COLUMNS, rows), content_type="text/csv; charset=utf-8"
+    )
+    name = f"scoreboard-{settings.TRADING_ENVIRONMENT}-{period}-{clock.now():%Y%m%d-%H%M%S}.csv"
+    answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
 
 
 @never_cache

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +36,14 @@ def current_limits() -> Limits:
     if row is None:
         raise LimitsMissing(f"no limits are on record for {settings.TRADING_ENVIRONMENT}")
     return limits_of(row)
+
+
+def fee_rate() -> Decimal | None:
+    """The commission counted for one side, as a fraction; None without limits (`settings.SCORE_FEE_RATE`)."""
+    try:
+        return current_limits().fee_rate
+    except LimitsMissing:
+        return None
 
 
 def limits_of(row: RiskLimits) -> Limits:

@@ -62,6 +62,8 @@ ADVISOR_ACCOUNT = "execution.selectors.advisor_account"
 GATE_PORTFOLIO = "execution.selectors.portfolio"
 # The function (now) -> risk.contracts.KillPreview: what a kill would touch.
 KILL_PREVIEW = "execution.selectors.kill_preview"
+# The function () -> Decimal | None: the fee of one side, as a fraction, by which proposals are scored.
+SCORE_FEE_RATE = "risk.selectors.fee_rate"
 # The function (symbol, since) -> list[market.contracts.ChartMark]: orders and fills on the candle chart.
 CHART_MARKS = "execution.selectors.chart_marks"
 # The function () -> execution.contracts.ExchangeGateway; a rehearsal puts its in-process exchange here.

@@ -23,6 +23,7 @@ NUDGES: dict[str, tuple[str, ...]] = {
 ROUTES: dict[str, str] = {
     "proposals.tasks.advise_due": "advisor",
     "proposals.tasks.advise_one": "advisor",
+    "proposals.tasks.score_proposals": "advisor",
     "market.tasks.refresh_instruments": "streams",
     "market.tasks.drop_old": "streams",
     "tradingbot.operations.tasks.canary_streams": "streams",
@@ -33,6 +34,7 @@ ROUTES: dict[str, str] = {
 SWEEPS: dict[str, float] = {
     "proposals.tasks.advise_due": 1.0,
     "proposals.tasks.expire_overdue": 1.0,
+    "proposals.tasks.score_proposals": 30.0,
     "execution.tasks.assess_proposals": 1.0,
     "execution.tasks.execute_approved": 1.0,
     "execution.tasks.fold_account_events": 1.0,

@@ -1,20 +1,17 @@
 """Divergences and runs in words: the file, the command line, and what may be done about each kind."""
 
-import csv
-import io
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from execution.contracts import DivergenceKind
+from tradingbot.core import spreadsheets
 from tradingbot.core.decimals import plain
 
 COLUMNS = (
     "id", "kind", "symbol", "about", "ours", "theirs", "amount", "asset", "likely cause", "first seen",
     "last seen", "closed", "closed by", "outcome", "resolution",
 )  # fmt: skip
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 K = DivergenceKind
 # What is done about each kind: by itself from the exchange's record, or by a person.
@@ -32,22 +29,9 @@ WHAT_TO_DO: dict[str, str] = {
 }
 
 
-def safe_cell(value: Any) -> str:
-    """A cell that no spreadsheet takes for a formula: a leading quote before `= + - @` unless it is a number."""
-    text = "" if value is None else str(value)
-    if text[:1] in {"=", "+", "-", "@", "\t", "\r", "\n"} and not _NUMBER.fullmatch(text):
-        return f"'{text}"
-    return text
-
-
 def csv_of(rows: Iterable[Any]) -> str:
-    """Divergences as CSV (RFC 4180) with a header; every cell is safe."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow(safe_cell(value) for value in _cells(row))
-    return text.getvalue()
+    """Divergences as CSV with a header; every cell is safe."""
+    return spreadsheets.csv_of(COLUMNS, map(_cells, rows))
 
 
 def _cells(row: Any) -> tuple[Any, ...]:

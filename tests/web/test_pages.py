@@ -18,6 +18,7 @@ PAGES = [
     "/approvals/",
     "/proposals/",
     "/advisor/",
+    "/scoreboard/",
     "/orders/",
     "/positions/",
     "/alerts/",

@@ -16,7 +16,7 @@ from execution.contracts import OrderStatus
 from execution.models import Divergence, OperatorRequest, Order, Probe, ReconciliationRun
 from execution.rules import reporting
 from tests.web import seeding
-from tradingbot.core import clock
+from tradingbot.core import clock, spreadsheets
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -236,7 +236,7 @@ def test_file_holds_every_divergence_and_no_formula(client: Client, desk: seedin
 
 @pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@x", "\tx", "\r=1"])
 def test_cell_that_a_spreadsheet_would_run_is_quoted(text: str) -> None:
-    assert reporting.safe_cell(text) == f"'{text}"
+    assert spreadsheets.safe_cell(text) == f"'{text}"
 
 
 # --- the figures ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from market.contracts import Candle, Interval
 from proposals.contracts import (
     APPROVED_STATUSES,
     REQUEST_WAITS_SECONDS_MAX,
+    Action,
     ProposalStatus,
     QuantisedOrder,
 )
@@ -139,6 +140,13 @@ def proposals_to_assess(limit: int) -> list[UUID]:
     """Proposals that the gate has not seen, oldest first, shadows after all others."""
     waiting = proposals().filter(status=ProposalStatus.PROPOSED)
     return list(waiting.order_by("shadow", "created_at", "pk").values_list("pk", flat=True)[:limit])
+
+
+def proposals_to_score(limit: int) -> list[Proposal]:
+    """Proposals to buy whose reckoning has not begun, oldest first; whatever becomes of them."""
+    ideas = proposals().filter(action=Action.BUY, score=None).exclude(decision__snapshot=None)
+    assessed = ideas.exclude(status__in=[ProposalStatus.PROPOSED, ProposalStatus.VALIDATED])
+    return list(assessed.select_related("decision__snapshot").order_by("created_at", "pk")[:limit])
 
 
 def approved_unclaimed(limit: int, now: datetime) -> list[UUID]:
