@@ -23,6 +23,7 @@ KEYS = Path(tempfile.mkdtemp(prefix="tradingbot-test-keys-"))
 os.environ["BINANCE_SIMULATOR_API_KEY_FILE"] = str(KEYS / "key")
 os.environ["BINANCE_SIMULATOR_API_SECRET_FILE"] = str(KEYS / "secret")
 os.environ["EXCHANGE_TIMEOUT_SECONDS"] = "3"
+os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="tradingbot-test-data-")
 # Playwright's sync API leaves a running loop in the thread, which the ORM would refuse.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 for name in ("DATABASE_URL", "REDIS_URL"):

@@ -35,6 +35,24 @@ MANUAL_REVIEW_AFTER_SECONDS = env.integer("MANUAL_REVIEW_AFTER_SECONDS", 600, mi
 # Let the exchange test (`order/test`) the first order of each symbol and environment before it is sent.
 ORDER_TEST_FIRST = env.boolean("ORDER_TEST_FIRST", False)
 
+# --- alerts and files ----------------------------------------------------------------------------------
+DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / ".data")))
+# Addresses of alert channels and the key that signs Web Push are secrets: one file each, in here.
+ALERT_SECRETS_DIR = DATA_DIR / "alert-channels"
+AUDIT_ANCHORS_DIR = DATA_DIR / "audit-anchors"
+# Where people reach the pages: what a notification links to.
+PUBLIC_URL = env.url("PUBLIC_URL", "http://127.0.0.1:8000", schemes={"http", "https"}).rstrip("/")
+ALERT_ESCALATE_AFTER_SECONDS = env.integer("ALERT_ESCALATE_AFTER_SECONDS", 300, minimum=30, maximum=3600)
+# Only to these, or hosts below them, is a push message posted: a subscription names its own address.
+PUSH_HOSTS = tuple(
+    host.strip().lower()
+    for host in env.text(
+        "PUSH_HOSTS",
+        "fcm.googleapis.com,updates.push.services.mozilla.com,notify.windows.com,push.apple.com",
+    ).split(",")
+    if host.strip()
+)
+
 # --- hard ceilings: no limit in the database may pass them ----------------------------------------------
 RISK_CEILINGS = {
     "approval_threshold_quote": env.decimal(
@@ -140,6 +158,7 @@ CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],
         "script-src": ["'self'"],
+        "worker-src": ["'self'"],
         "style-src": ["'self'"],
         "img-src": ["'self'", "data:"],
         "font-src": ["'self'"],

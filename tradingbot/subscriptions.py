@@ -5,6 +5,7 @@ same rows without any message.
 """
 
 NUDGES: dict[str, tuple[str, ...]] = {
+    "alert": ("tradingbot.operations.tasks.deliver_alerts",),
     "candle": ("proposals.tasks.advise_due",),
     "decision_request.asked": ("proposals.tasks.advise_due",),
     "proposal.proposed": ("execution.tasks.assess_proposals",),
@@ -26,6 +27,9 @@ ROUTES: dict[str, str] = {
     "proposals.tasks.score_proposals": "advisor",
     "market.tasks.refresh_instruments": "streams",
     "market.tasks.drop_old": "streams",
+    "tradingbot.operations.tasks.deliver_alerts": "alerts",
+    "tradingbot.operations.tasks.tend_alerts": "alerts",
+    "tradingbot.operations.tasks.canary_alerts": "alerts",
     "tradingbot.operations.tasks.canary_streams": "streams",
     "tradingbot.operations.tasks.canary_advisor": "advisor",
 }
@@ -49,7 +53,10 @@ SWEEPS: dict[str, float] = {
     "market.tasks.refresh_instruments": 3600.0,
     "market.tasks.drop_old": 6 * 3600.0,
     "tradingbot.operations.tasks.watch_health": 2.0,
+    "tradingbot.operations.tasks.deliver_alerts": 2.0,
+    "tradingbot.operations.tasks.tend_alerts": 10.0,
     "tradingbot.operations.tasks.canary_trading": 5.0,
+    "tradingbot.operations.tasks.canary_alerts": 5.0,
     "tradingbot.operations.tasks.canary_streams": 5.0,
     "tradingbot.operations.tasks.canary_advisor": 5.0,
 }

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import NOW
 from tests.proposals.races import race
 from tradingbot.core import alerts, audit
-from tradingbot.core.models import Alert
+from tradingbot.core.models import Alert, AlertNotice
 
 pytestmark = pytest.mark.django_db
 LATER = NOW + timedelta(minutes=1)
@@ -83,3 +83,77 @@ def test_info_alert_lapses_when_nothing_renews_it_and_a_condition_does_not() -> 
     assert alerts.lapse_info_alerts(now=NOW + alerts.INFO_LAPSES_AFTER + timedelta(seconds=1)) == 1
 
     assert list(Alert.objects.filter(resolved_at=None).values_list("pk", flat=True)) == [condition]
+
+
+# --- rounds: when people are told again --------------------------------------------------------------------
+def rounds() -> int:
+    return AlertNotice.objects.count()
+
+
+def test_a_repeat_starts_no_new_round() -> None:
+    raise_one(severity="critical")
+    raise_one(severity="critical", now=LATER)
+
+    assert rounds() == 1
+
+
+def test_what_becomes_worse_starts_a_round_and_takes_the_acknowledgement_back() -> None:
+    alert = raise_one(severity="high")
+    alerts.acknowledge_alert(alert_id=alert, actor="alice", now=NOW)
+
+    raise_one(severity="critical", now=NOW)
+
+    row = Alert.objects.get()
+    assert (row.round, rounds(), row.acknowledged_at, row.acknowledged_by) == (2, 2, None, "")
+
+
+def test_what_becomes_milder_is_counted_only() -> None:
+    raise_one(severity="critical")
+    raise_one(severity="high", now=LATER)
+
+    assert rounds() == 1
+
+
+def test_a_cause_that_is_counted_all_the_time_does_not_undo_its_acknowledgement() -> None:
+    alert = raise_one(severity="critical")
+    alerts.acknowledge_alert(alert_id=alert, actor="alice", now=NOW)
+
+    for seconds in range(2, 120, 2):
+        raise_one(severity="critical", now=NOW + timedelta(seconds=seconds))
+
+    assert Alert.objects.get().acknowledged_by == "alice"
+    assert rounds() == 1
+
+
+def test_a_cause_that_counts_again_after_a_quiet_minute_undoes_its_acknowledgement() -> None:
+    alert = raise_one(severity="critical")
+    alerts.acknowledge_alert(alert_id=alert, actor="alice", now=NOW)
+
+    raise_one(severity="critical", now=NOW + timedelta(seconds=alerts.QUIET_SECONDS))
+
+    row = Alert.objects.get()
+    assert (row.acknowledged_at, row.count, rounds()) == (None, 2, 2)
+
+
+@pytest.mark.parametrize("severity", ["critical", "high"])
+def test_an_acknowledgement_lapses_in_time_while_the_cause_lasts(severity: str) -> None:
+    alert = raise_one(severity=severity)
+    alerts.acknowledge_alert(alert_id=alert, actor="alice", now=NOW)
+    end = NOW + alerts.ACKNOWLEDGED_FOR[Alert.Severity(severity)]
+
+    assert alerts.lapse_acknowledgements(now=end) == 0
+    assert alerts.lapse_acknowledgements(now=end + timedelta(seconds=1)) == 1
+    assert alerts.lapse_acknowledgements(now=end + timedelta(seconds=2)) == 0
+
+    assert Alert.objects.get().acknowledged_by == ""
+    assert rounds() == 2
+    assert alerts.acknowledge_alert(alert_id=alert, actor="bob", now=end + timedelta(seconds=3))
+
+
+def test_the_acknowledgement_of_a_closed_alert_stays_on_record() -> None:
+    alert = raise_one(severity="critical")
+    alerts.acknowledge_alert(alert_id=alert, actor="alice", now=NOW)
+    alerts.resolve_alerts(dedupe_key="test:thing:1", now=NOW)
+
+    assert alerts.lapse_acknowledgements(now=NOW + timedelta(days=1)) == 0
+    assert Alert.objects.get().acknowledged_by == "alice"

@@ -23,6 +23,7 @@ from risk.rules.limits import LIMIT_NAMES
 from tests.web import seeding
 from tradingbot.core import clock
 from tradingbot.core.decimals import plain
+from tradingbot.core.models import Alert, AlertChannel, AlertSilence
 from tradingbot.core.permissions import PERMISSIONS, Deed
 from tradingbot.operations.roles import ROLES
 
@@ -62,12 +63,14 @@ def desk(settings: Any) -> None:
 def test_roles_and_deeds_of_the_tables_are_all_in_the_matrix() -> None:
     driven = {
         *PROPOSAL_DEEDS.values(),
+        *ALERT_DEEDS.values(),
         Deed.ASK,
         Deed.HALT,
         Deed.OPERATE,
         Deed.SWITCH,
         Deed.SET_LIMITS,
         Deed.CONFIRM_LIMITS,
+        Deed.SET_CHANNELS,
     }
 
     assert driven == set(PERMISSIONS) == set(Deed)
@@ -233,3 +236,52 @@ def request_by(actor: str, status: LimitsRequestStatus) -> LimitsRequest:
     found = risk_services.request_limits(values=values, actor=actor, reason="matrix", now=clock.now())
     LimitsRequest.objects.filter(pk=found.pk).update(status=status)
     return found
+
+
+# --- alerts ----------------------------------------------------------------------------------------------
+ALERT_DEEDS = {
+    "acknowledge": Deed.ACKNOWLEDGE,
+    "silence": Deed.SILENCE,
+    "end silence": Deed.SILENCE,
+    "test": Deed.TEST_CHANNEL,
+}
+
+
+@pytest.mark.parametrize("role", WHO)
+@pytest.mark.parametrize("action", ALERT_DEEDS)
+def test_alert_cells(role: str, action: str) -> None:
+    client, now = sign_in(role), clock.now()
+    row = seeding.alert(now, kind="divergence", acknowledged_at=None)
+    channel = AlertChannel.objects.create(
+        name="c", secret_name="c", created_at=now, created_by="rita"
+    )  # fmt: skip
+    silence = AlertSilence.objects.create(
+        kind="x", starts_at=now, ends_at=now + timedelta(hours=1), reason="r", created_by="rita"
+    )
+    path, fields, done = {
+        "acknowledge": (reverse("acknowledge_alert", args=[row.pk]), {},
+                        lambda: Alert.objects.get(pk=row.pk).acknowledged_at is not None),
+        "silence": (reverse("silence_alert", args=[row.pk]),
+                    {f"{row.pk}-covers": "kind", f"{row.pk}-hours": "1", f"{row.pk}-reason": "known"},
+                    lambda: AlertSilence.objects.count() == 2),
+        "end silence": (reverse("end_silence", args=[silence.pk]), {},
+                        lambda: AlertSilence.objects.get(pk=silence.pk).ends_at <= clock.now()),
+        "test": (reverse("test_channel", args=[channel.pk]), {}, lambda: channel.deliveries.exists()),
+    }[action]  # fmt: skip
+
+    answer = client.post(path, fields, **HTMX)
+
+    may = allowed(role, ALERT_DEEDS[action])
+    assert (role, action, answer.status_code, done()) == (role, action, 200 if may else 403, may)
+
+
+@pytest.mark.parametrize("role", WHO)
+def test_channel_cells(role: str, tmp_path: Any, settings: Any) -> None:
+    settings.ALERT_SECRETS_DIR = tmp_path
+    client = sign_in(role)
+    fields = {"name": "mail", "address": "json://127.0.0.1:1/x", "severity_min": "high", "enabled": "on"}
+
+    answer = client.post(reverse("admin:core_alertchannel_add"), fields)
+
+    may = allowed(role, Deed.SET_CHANNELS)
+    assert (answer.status_code, AlertChannel.objects.count()) == ((302, 1) if may else (403, 0))

@@ -24,6 +24,10 @@ class Deed(StrEnum):
     SWITCH = "switch"
     SET_LIMITS = "set limits"
     CONFIRM_LIMITS = "confirm limits"
+    ACKNOWLEDGE = "acknowledge alerts"
+    SILENCE = "silence alerts"
+    TEST_CHANNEL = "send a test alert"
+    SET_CHANNELS = "set alert channels"
 
 
 PERMISSIONS: dict[Deed, str] = {
@@ -36,6 +40,10 @@ PERMISSIONS: dict[Deed, str] = {
     Deed.SWITCH: "risk.change_tradingcontrol",
     Deed.SET_LIMITS: "risk.add_risklimits",
     Deed.CONFIRM_LIMITS: "risk.change_limitsrequest",
+    Deed.ACKNOWLEDGE: "core.change_alert",
+    Deed.SILENCE: "core.add_alertsilence",
+    Deed.TEST_CHANNEL: "core.test_alertchannel",
+    Deed.SET_CHANNELS: "core.change_alertchannel",
 }
 
 

@@ -124,6 +124,8 @@ def child_env(options: Options) -> dict[str, str]:
     """The environment of every child, the servers' URLs excepted."""
     env = os.environ | {
         "TRADING_ENVIRONMENT": options.environment,
+        "DATA_DIR": str(options.data),
+        "PUBLIC_URL": os.environ.get("PUBLIC_URL", "").strip() or options.web_url,
         "OPERATOR_PASSWORD_FILE": str(options.data / "operator_password"),
         "OPENAI_BASE_URL": options.model_url or f"http://{HOST}:{options.model_port}/v1",
         "PYTHONUNBUFFERED": "1",

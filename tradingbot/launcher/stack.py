@@ -80,6 +80,8 @@ PRODUCT = Stack(
         ),
         Process("trading", (*WORKER, "-Q", "trading", "-c", "4", "-n", "trading@%h", *QUIET)),
         Process("advisor", (*WORKER, "-Q", "advisor", "-c", "4", "-n", "advisor@%h", *QUIET)),
+        # Of its own, so that a mail server that hangs holds up nothing but other mail.
+        Process("alerts", (*WORKER, "-Q", "alerts", "-c", "4", "-n", "alerts@%h", *QUIET)),
         Process(
             "beat",
             (*CELERY, "beat", "-l", "INFO", "-s", "{data}/beat-schedule", "--pidfile="),
@@ -90,7 +92,7 @@ PRODUCT = Stack(
     # 14 seconds in all. What is still there after its share is killed.
     stop_order=(
         (("beat",), 1.5),
-        (("streams", "trading", "advisor"), 5.0),
+        (("streams", "trading", "advisor", "alerts"), 5.0),
         (("web",), 3.0),
         (("simulator", "model"), 1.5),
         (("redis",), 1.0),

@@ -10,11 +10,15 @@ from django.db.models import Case, F, IntegerField, Q, Value, When
 from execution.models import Order
 from proposals.contracts import ProposalStatus
 from proposals.models import Proposal
-from tradingbot.core.models import Alert
+from tradingbot.core import clock, silences
+from tradingbot.core.models import Alert, AlertChannel, AlertNotice
 from tradingbot.core.panels import UnknownPanel, panel
+from tradingbot.core.permissions import Deed, may
+from tradingbot.operations.forms import SILENCE_HOURS
 
 ALERTS_SHOWN = 50
 ALERTS_ON_OVERVIEW = 5
+RECEIPTS_SHOWN = 3
 SLO_SAMPLE_MAX = 500
 SLO_PROPOSAL_TO_EXECUTION_MS = 5000
 
@@ -50,8 +54,50 @@ def open_alerts(user: Any, argument: str) -> dict[str, Any]:
         _BY_SEVERITY, F("acknowledged_at").asc(nulls_first=True), "-last_seen_at"
     )
     found = list(rows[: ALERTS_SHOWN + 1])
-    groups = [(name, list(of_it)) for name, of_it in groupby(found[:ALERTS_SHOWN], key=lambda a: a.severity)]
-    return {"groups": groups, "more": len(found) > ALERTS_SHOWN, "shown": ALERTS_SHOWN}
+    running = silences.running_silences(clock.now())
+    shown: list[dict[str, Any]] = [
+        {
+            "alert": alert,
+            "silenced_until": silences.silenced_until(alert, running),
+            "may_be_silenced": silences.may_be_silenced(alert.kind),
+        }
+        for alert in found[:ALERTS_SHOWN]
+    ]
+    groups = [(name, list(of_it)) for name, of_it in groupby(shown, key=lambda row: row["alert"].severity)]
+    return {
+        "groups": groups,
+        "more": len(found) > ALERTS_SHOWN,
+        "shown": ALERTS_SHOWN,
+        "may_acknowledge": may(user, Deed.ACKNOWLEDGE),
+        "may_silence": may(user, Deed.SILENCE),
+        "hours": SILENCE_HOURS,
+    }
+
+
+@panel("alerts.channels", template="operations/alert_channels.html", topics={"alert_delivery", "alert"})
+def alert_channels(user: Any, argument: str) -> dict[str, Any]:
+    """Who is told, with the last receipts of each; addresses are not shown to anybody."""
+    rows = [
+        {
+            "channel": channel,
+            "receipts": channel.deliveries.select_related("notice__alert").order_by("-pk")[:RECEIPTS_SHOWN],
+            "is_own": bool(channel.owner) and channel.owner == user.get_username(),
+        }
+        for channel in AlertChannel.objects.order_by("is_backup", "name")
+    ]
+    return {
+        "rows": rows,
+        "may_test": may(user, Deed.TEST_CHANNEL),
+        "may_set": may(user, Deed.SET_CHANNELS) and user.is_staff,
+        "waiting": AlertNotice.objects.filter(planned_at=None).exclude(fate="silenced").count(),
+        "escalates_after_minutes": settings.ALERT_ESCALATE_AFTER_SECONDS // 60,
+    }
+
+
+@panel("alerts.silences", template="operations/alert_silences.html", topics={"alert"})
+def alert_silences(user: Any, argument: str) -> dict[str, Any]:
+    """The silences in force."""
+    return {"rows": silences.running_silences(clock.now()), "may_silence": may(user, Deed.SILENCE)}
 
 
 @panel("alerts.closed", template="operations/alerts_closed.html", topics={"alert"})

@@ -9,6 +9,8 @@ from tradingbot.core.permissions import PERMISSIONS, Deed
 # Group -> permissions as `app_label.codename`. What a deed needs is written in tradingbot.core.permissions.
 VIEW = (
     "core.view_alert",
+    "core.view_alertchannel",
+    "core.view_alertsilence",
     "core.view_auditrecord",
     "core.view_heartbeat",
     "risk.view_risklimits",
@@ -26,10 +28,19 @@ VIEW = (
 )
 # Deciding on an order of unknown fate and on a difference between our books and the exchange's.
 SETTLE = ("execution.resolve_order", "execution.settle_divergence")
+ALERTS = (Deed.ACKNOWLEDGE, Deed.SILENCE, Deed.TEST_CHANNEL)
 DEEDS: dict[str, tuple[Deed, ...]] = {
     "viewer": (),
-    "operator": (Deed.APPROVE, Deed.REDUCE, Deed.REJECT, Deed.ASK, Deed.HALT, Deed.OPERATE),
-    "risk_manager": (Deed.HALT, Deed.OPERATE, Deed.SWITCH, Deed.SET_LIMITS, Deed.CONFIRM_LIMITS),
+    "operator": (Deed.APPROVE, Deed.REDUCE, Deed.REJECT, Deed.ASK, Deed.HALT, Deed.OPERATE, *ALERTS),
+    "risk_manager": (
+        Deed.HALT,
+        Deed.OPERATE,
+        Deed.SWITCH,
+        Deed.SET_LIMITS,
+        Deed.CONFIRM_LIMITS,
+        Deed.SET_CHANNELS,
+        *ALERTS,
+    ),
 }
 ROLES: dict[str, tuple[str, ...]] = {
     role: (*VIEW, *dict.fromkeys(PERMISSIONS[deed] for deed in deeds), *(SETTLE if deeds else ()))

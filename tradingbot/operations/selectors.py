@@ -16,7 +16,7 @@ from market.contracts import UnknownInstrument
 from tradingbot.core.boot import missing_migrations
 from tradingbot.core.models import Alert, Heartbeat
 
-QUEUES = ("trading", "streams", "advisor")
+QUEUES = ("trading", "streams", "advisor", "alerts")
 QUEUE_SILENT_AFTER_SECONDS = 20
 RECONCILIATION_LATE_AFTER_SECONDS = 150  # polled every 60 s
 REDIS_TIMEOUT_SECONDS = 1

@@ -6,7 +6,7 @@ from celery import shared_task
 
 from tradingbot.core import heartbeats
 from tradingbot.core.clock import now
-from tradingbot.operations import services
+from tradingbot.operations import delivery, services
 
 
 @shared_task
@@ -25,6 +25,24 @@ def canary_streams(**_: Any) -> None:
 def canary_advisor(**_: Any) -> None:
     """The advisor worker takes tasks."""
     heartbeats.beat("queue:advisor", now=now())
+
+
+@shared_task
+def canary_alerts(**_: Any) -> None:
+    """The alerts worker takes tasks."""
+    heartbeats.beat("queue:alerts", now=now())
+
+
+@shared_task
+def deliver_alerts(**_: Any) -> None:
+    """Tell people of what is in the outbox. Runs in the alerts worker: nothing else waits for a mail server."""
+    delivery.run(now=now())
+
+
+@shared_task
+def tend_alerts(**_: Any) -> None:
+    """Let acknowledgements lapse and drop old receipts."""
+    delivery.tend(now=now())
 
 
 @shared_task

@@ -1,0 +1,116 @@
+"""Silences of alerts: each has an end, names what it covers, and never covers what must be heard."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from tradingbot.core import audit
+from tradingbot.core.announce import announce
+from tradingbot.core.models import Alert, AlertSilence
+
+SILENCE_MAX = timedelta(days=7)
+# The switch was thrown, or money stands without protection: nobody may choose not to be told.
+NEVER_SILENCED = frozenset({"trading_control", "position_unprotected", "protection_failed"})
+_KILL = "kill"
+
+
+class SilenceRefused(Exception):
+    """The silence cannot be; the text says why and what may be done."""
+
+
+def may_be_silenced(kind: str) -> bool:
+    """Whether alerts of `kind` can be silenced at all."""
+    return kind not in NEVER_SILENCED and not kind.startswith(_KILL)
+
+
+@transaction.atomic
+def add_silence(
+    *,
+    kind: str,
+    lasts: timedelta,
+    reason: str,
+    actor: str,
+    now: datetime,
+    severity: str = "",
+    subject: str = "",
+) -> AlertSilence:
+    """Tell nobody of matching alerts for the time `lasts`. Empty words match all; kind or subject must be given.
+
+    Raises SilenceRefused: no reason, no kind or subject, no end within a week, or a kind that must be heard.
+    """
+    if not reason.strip():
+        raise SilenceRefused("Say why it is silenced: the reason is kept in the audit log.")
+    if not (kind or subject):
+        raise SilenceRefused("Name the kind or the subject: nothing silences all alerts.")
+    if not timedelta(0) < lasts <= SILENCE_MAX:
+        raise SilenceRefused(f"A silence ends after at most {SILENCE_MAX.days} days.")
+    if kind and not may_be_silenced(kind):
+        raise SilenceRefused(f"Alerts of the kind {kind.replace('_', ' ')} are always told.")
+    if severity and severity not in Alert.Severity.values:
+        raise SilenceRefused(f"There is no severity {severity!r:.20}.")
+    row = AlertSilence.objects.create(
+        kind=kind,
+        severity=severity,
+        subject=subject,
+        starts_at=now,
+        ends_at=now + lasts,
+        reason=reason.strip()[:200],
+        created_by=actor,
+    )
+    audit.record(
+        action="alert_silence.added",
+        subject=f"alert_silence:{row.pk}",
+        actor=actor,
+        now=now,
+        kind=kind,
+        severity=severity,
+        alerts_of=subject,
+        ends_at=row.ends_at,
+        reason=row.reason,
+    )
+    announce("alert", f"silence-{row.pk}")
+    return row
+
+
+@transaction.atomic
+def end_silence(*, silence_id: int, actor: str, now: datetime) -> bool:
+    """End a silence now; False when it has ended before."""
+    row = AlertSilence.objects.select_for_update().filter(pk=silence_id, ends_at__gt=now).first()
+    if row is None:
+        return False
+    before, row.ends_at = row.ends_at, max(now, row.starts_at)
+    row.save(update_fields=["ends_at"])
+    audit.record(
+        action="alert_silence.ended",
+        subject=f"alert_silence:{row.pk}",
+        actor=actor,
+        now=now,
+        would_have_ended_at=before,
+    )
+    announce("alert", f"silence-{row.pk}")
+    return True
+
+
+def running_silences(now: datetime) -> list[AlertSilence]:
+    """The silences in force, the first to end first."""
+    return list(AlertSilence.objects.filter(starts_at__lte=now, ends_at__gt=now).order_by("ends_at", "pk"))
+
+
+def silenced_until(alert: Alert, silences: Iterable[AlertSilence]) -> datetime | None:
+    """When the last of `silences` that covers `alert` ends; None when none does."""
+    if not may_be_silenced(alert.kind):
+        return None
+    ends = [silence.ends_at for silence in silences if _covers(silence, alert)]
+    return max(ends, default=None)
+
+
+def _covers(silence: AlertSilence, alert: Alert) -> bool:
+    return all(
+        wanted in ("", seen)
+        for wanted, seen in (
+            (silence.kind, alert.kind),
+            (silence.severity, alert.severity),
+            (silence.subject, alert.subject),
+        )
+    )
