@@ -46,6 +46,15 @@ class Liquidity:
         self._last_tick = tick
         self._levels = None
 
+    def best_price(self, side: Side) -> Decimal | None:
+        """The best level's price alone, which every tick asks for; None when there is no level."""
+        if self._levels is not None:
+            levels = self._levels[side]
+            return levels[0].price if levels else None
+        assert self._last_tick is not None
+        best = self._best_prices(self._last_tick)[side is Side.SELL]
+        return from_units(best) if best > 0 else None
+
     def levels(self, side: Side) -> list[Level]:
         """Best first. BUY are bids, SELL are asks. Empty before the first tick and when used up."""
         if self._levels is None:
@@ -63,18 +72,22 @@ class Liquidity:
         self._levels = {Side.BUY: [], Side.SELL: []}
 
     def _levels_around(self, tick: Tick) -> dict[Side, list[Level]]:
-        """A seller's trade leaves the bid at its price, a buyer's the ask."""
-        state = stable_hash(self._seed, self._symbol, tick.time_ms)
-        # Spreads of 1 tick to about 0.1 basis points for fine ticks.
-        widest = max(2, tick.price // self._tick // 100_000)
-        spread = (1 + state % widest) * self._tick
-        bid, ask = tick.price - spread, tick.price
-        if tick.buyer_is_maker or tick.price <= spread:
-            bid, ask = tick.price, tick.price + spread
+        bid, ask, state = self._best_prices(tick)
         return {
             Side.BUY: self._make_levels(bid, -1, state * 2),
             Side.SELL: self._make_levels(ask, 1, state * 2 + 1),
         }
+
+    def _best_prices(self, tick: Tick) -> tuple[int, int, int]:
+        """Bid, ask and the state that the levels follow from. A seller's trade leaves the bid at its price, a
+        buyer's the ask."""
+        state = stable_hash(self._seed, self._symbol, tick.time_ms)
+        # Spreads of 1 tick to about 0.1 basis points for fine ticks.
+        widest = max(2, tick.price // self._tick // 100_000)
+        spread = (1 + state % widest) * self._tick
+        if tick.buyer_is_maker or tick.price <= spread:
+            return tick.price, tick.price + spread, state
+        return tick.price - spread, tick.price, state
 
     def _make_levels(self, best: int, direction: int, state: int) -> list[Level]:
         levels = []

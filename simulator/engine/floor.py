@@ -205,11 +205,11 @@ class Floor:
         while flow and (order := self._crossing(book, maker_side, price, now_ms)) is not None:
             flow -= self._fill_resting(book, order, flow, now_ms)
         for side in Side:
-            while levels := book.liquidity.levels(side.opposite):
-                order = self._crossing(book, side, levels[0].price, now_ms)
+            while (best := book.liquidity.best_price(side.opposite)) is not None:
+                order = self._crossing(book, side, best, now_ms)
                 if order is None:
                     break
-                level = levels[0]
+                level = book.liquidity.levels(side.opposite)[0]
                 filled = self._fill_resting(book, order, level.quantity, now_ms)
                 if filled:
                     book.liquidity.take(side.opposite, level, filled)
