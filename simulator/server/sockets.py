@@ -123,6 +123,16 @@ class Connections:
         """Connections whose path begins with `path`."""
         return [connection for connection in self._open if connection.path.startswith(path)]
 
+    def admit(self, connection: Connection) -> None:
+        """Count a connection as open; one that is served here, or that a rehearsal steps through time."""
+        self._open.add(connection)
+
+    def dismiss(self, connection: Connection) -> None:
+        """It is over: tell who wanted to know."""
+        self._open.discard(connection)
+        for callback in connection.on_close:
+            callback()
+
     async def serve(
         self,
         request: web.Request,
@@ -137,7 +147,7 @@ class Connections:
         )
         await socket.prepare(request)
         connection = Connection(socket, request, path, microseconds)
-        self._open.add(connection)
+        self.admit(connection)
         writer = asyncio.create_task(connection.write_forever())
         try:
             if on_open is not None:
@@ -145,10 +155,8 @@ class Connections:
             async for message in socket:
                 self._receive(connection, message.type, message.data, on_text)
         finally:
-            self._open.discard(connection)
             writer.cancel()
-            for callback in connection.on_close:
-                callback()
+            self.dismiss(connection)
         return socket
 
     def _receive(
