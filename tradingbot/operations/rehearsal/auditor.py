@@ -1,9 +1,12 @@
 """The auditor: compares the exchange's own ledger with the bot's tables. It shares no code with the bot.
 
 It reads the tables by SQL and the exchange by its records, and states the invariants of the design (§4).
+A wipe of the exchange begins a new era there and, once a person has accepted it, a new ledger here: orders and
+trades of past eras are judged by what the exchange knew then, positions and what is open by the present one.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -25,6 +28,7 @@ BARE_WORTH_MIN = Decimal(8)
 # in which the bot is at work counts: a rehearsal skips the hours in which nothing happens.
 NOTICED_WITHIN = timedelta(seconds=120)
 STEP_MAX = timedelta(seconds=10)
+ENDED_BY_RESET = "its environment was reset"
 UNRESOLVED = {"intent", "submitted_to_exchange", "execution_unknown", "manual_review_required"}
 
 
@@ -32,6 +36,10 @@ def _rows(sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return list(cursor.fetchall())
+
+
+def _not_by_hand(orders: Iterable[Any]) -> list[Any]:
+    return [order for order in orders if not order.client_order_id.startswith(BY_HAND)]
 
 
 class Auditor:
@@ -45,12 +53,15 @@ class Auditor:
         self._checked_at: datetime | None = None
 
     def _exchange_orders(self) -> list[Any]:
-        records = self._exchange.venue.exchange.records
-        return [order for order in records.all_orders() if not order.client_order_id.startswith(BY_HAND)]
+        """The bot's orders of the present era."""
+        return _not_by_hand(self._exchange.venue.exchange.records.all_orders())
+
+    def _past_orders(self) -> list[Any]:
+        return _not_by_hand(order for era in self._exchange.past for order in era.orders)
 
     def exchange_order_count(self) -> int:
-        """Orders of the bot on the exchange."""
-        return len(self._exchange_orders())
+        """Orders of the bot that the exchange ever had."""
+        return len(self._exchange_orders()) + len(self._past_orders())
 
     def check(self, *, at_end: bool, now: datetime | None = None) -> list[str]:
         """What is wrong, in words; empty when every invariant holds.
@@ -59,7 +70,8 @@ class Auditor:
         left to other tests.
         """
         orders = self._exchange_orders()
-        wrong = self._check_orders(orders) + self._check_states(orders) + self._check_fills()
+        wrong = self._check_orders(self._past_orders() + orders)
+        wrong += self._check_states(orders) + self._check_fills()
         if now is not None:
             wrong += self._check_lists() + self._check_protection(orders, now)
         if at_end:
@@ -112,11 +124,14 @@ class Auditor:
     def _check_states(self, orders: list[Any]) -> list[str]:
         """Invariants 4 and 8: what may still cost something is reserved; what was concluded absent is absent."""
         on_exchange = {order.client_order_id for order in orders}
+        before = {order.client_order_id for order in self._past_orders()}
         wrong = []
-        for client_id, status, reserved_quote, reserved_base in _rows(
-            "SELECT client_order_id, status, reserved_quote, reserved_base FROM execution_order"
+        for client_id, status, reserved_quote, reserved_base, reason in _rows(
+            "SELECT client_order_id, status, reserved_quote, reserved_base, reason FROM execution_order"
         ):
-            if status in NEVER_PLACED and client_id in on_exchange:
+            # After a wipe nothing can be learnt of an order any more: that it never was is then no claim.
+            claims_absence = client_id in on_exchange or (client_id in before and reason != ENDED_BY_RESET)
+            if status in NEVER_PLACED and claims_absence:
                 wrong.append(f"{client_id} was concluded {status} and is on the exchange")
             if status in UNRESOLVED and not (reserved_quote or reserved_base):
                 wrong.append(f"{client_id} is {status} and nothing is reserved for it")
@@ -124,28 +139,24 @@ class Auditor:
 
     def _check_fills(self) -> list[str]:
         """Invariant 6 and 9: no invented fill, each as the exchange has it, positions are their sum."""
-        trades = {
-            (trade.symbol, trade.trade_id): trade
-            for trade in self._exchange.venue.exchange.records.all_trades()
-        }
+        trades: dict[tuple[str, int], list[tuple[Any, ...]]] = defaultdict(list)
+        told = [trade for era in self._exchange.past for trade in era.trades]
+        for trade in [*told, *self._exchange.venue.exchange.records.all_trades()]:
+            amounts = (trade.price, trade.quantity, trade.commission, trade.commission_asset)
+            trades[trade.symbol, trade.trade_id].append(amounts)  # ids begin again with an era
         wrong = []
-        for symbol, trade_id, price, quantity, commission, asset in _rows(
+        for symbol, trade_id, *booked in _rows(
             "SELECT symbol, trade_id, price, quantity, commission, commission_asset FROM execution_fill"
         ):
-            trade = trades.get((symbol, trade_id))
-            if trade is None:
+            if not trades[symbol, trade_id]:
                 wrong.append(f"fill {symbol} {trade_id} was invented")
-            elif (price, quantity, commission, asset) != (
-                trade.price,
-                trade.quantity,
-                trade.commission,
-                trade.commission_asset,
-            ):
+            elif tuple(booked) not in trades[symbol, trade_id]:
                 wrong.append(f"fill {symbol} {trade_id} differs from the exchange's record")
         for symbol, held, summed in _rows(
             "SELECT p.symbol, p.quantity, (SELECT coalesce(sum(CASE WHEN f.side = 'BUY' THEN f.quantity "
             "ELSE -f.quantity END), 0) - coalesce(sum(f.commission) FILTER (WHERE f.commission_asset = "
-            "p.base_asset), 0) FROM execution_fill f WHERE f.symbol = p.symbol) FROM execution_position p"
+            "p.base_asset), 0) FROM execution_fill f WHERE f.symbol = p.symbol AND f.ledger = "
+            "(SELECT max(ledger) FROM execution_account)) FROM execution_position p"
         ):
             if held != max(summed, Decimal(0)):
                 wrong.append(f"position {symbol} is {held}, its fills come to {summed}")
@@ -154,9 +165,9 @@ class Auditor:
     def _check_lists(self) -> list[str]:
         """Invariant 1 for order lists: one list at most for each intent, and none that no intent names."""
         ours = {row[0] for row in _rows("SELECT list_client_order_id FROM execution_executionintent")} - {""}
-        there = Counter(
-            order_list.client_order_id for order_list in self._exchange.venue.exchange.records.lists.values()
-        )
+        lists = [order_list for era in self._exchange.past for order_list in era.lists]
+        lists += self._exchange.venue.exchange.records.lists.values()
+        there = Counter(order_list.client_order_id for order_list in lists)
         self.duplicates += sum(count - 1 for count in there.values())
         return [
             f"list {name} is on the exchange {count} times" for name, count in there.items() if count > 1
@@ -173,6 +184,8 @@ class Auditor:
         wrong: list[str] = []
         bare = self._bare(orders, wrong)
         awake = min(now - self._checked_at, STEP_MAX) if self._checked_at else timedelta()
+        if not self._exchange.is_reachable:
+            awake = timedelta()  # whoever cannot ask cannot know
         self._checked_at = now
         self._bare_for = {symbol: self._bare_for.get(symbol, timedelta()) + awake for symbol in bare}
         for symbol, quantity in bare.items():
@@ -230,7 +243,12 @@ class Auditor:
             if row is None or row[1] != "execution_confirmed" or row[3] != order.executed:
                 self.lost += 1
                 wrong.append(f"{order.client_order_id} is {order.status} {order.executed} there, here {row}")
-        on_exchange = {order.client_order_id for order in orders}
+        wrong += [
+            f"{order.client_order_id} was on the exchange before a wipe, here it is unknown"
+            for order in self._past_orders()
+            if order.client_order_id not in ours
+        ]
+        on_exchange = {order.client_order_id for order in [*orders, *self._past_orders()]}
         for client_id, status, *_rest, reserved_quote, reserved_base in ours.values():
             if status in UNRESOLVED:
                 wrong.append(f"{client_id} is still {status}")
@@ -241,7 +259,9 @@ class Auditor:
         by_hand = sum(
             o.client_order_id.startswith(BY_HAND) for o in self._exchange.venue.exchange.records.all_orders()
         )
-        booked = _rows("SELECT count(*) FROM execution_fill")[0][0]
+        booked = _rows(
+            "SELECT count(*) FROM execution_fill WHERE ledger = (SELECT max(ledger) FROM execution_account)"
+        )[0][0]
         there = sum(1 for _ in self._exchange.venue.exchange.records.all_trades())
         if not by_hand and booked != there:
             self.lost += there - booked

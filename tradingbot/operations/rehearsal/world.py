@@ -1,16 +1,16 @@
-"""One seeded week: stepped time, the market, the bot's sweeps, an operator, and what goes wrong."""
+"""One seeded week: stepped time, the market, the bot's sweeps, its people, and what goes wrong."""
 
+import heapq
+import itertools
 import json
 import random
+import time
 import traceback
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,138 +19,148 @@ from django.conf import settings
 from execution import selectors as execution_selectors
 from execution import services as execution
 from execution import tasks
-from execution.contracts import Decision, ExecutionError, OrderStatus, RequestKind
-from execution.models import Divergence, ExecutionIntent, Order, OrderCancel, ProtectionGap
+from execution.contracts import ExecutionError
+from execution.models import Order, OrderCancel, ProtectionGap
 from market import rules as market_rules
 from market import services as market
-from market.contracts import AccountFrame, Interval, Quote
-from market.models import FeedState
 from proposals import selectors as proposal_selectors
 from proposals import services as proposals
 from proposals.adapters import advisor
-from proposals.contracts import Answer, DecisionRefused
+from proposals.contracts import Answer
 from proposals.models import Strategy
-from risk import services as risk
-from risk.contracts import ControlRefused, TradingState
 from simulator.api import endpoints
 from simulator.model.rule import decide
 from tradingbot.core import announce, clock
+from tradingbot.operations.rehearsal import report as reporting
 from tradingbot.operations.rehearsal.auditor import Auditor
 from tradingbot.operations.rehearsal.exchange import RehearsedExchange
-from tradingbot.operations.rehearsal.faults import Faults, ProcessCrash, crashing_commits
+from tradingbot.operations.rehearsal.faults import ALL, Faults, ProcessCrash, crashing_commits
+from tradingbot.operations.rehearsal.people import People, is_unresolved
+from tradingbot.operations.rehearsal.report import Report
+from tradingbot.operations.rehearsal.streams import Streams
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 IDLE_MINUTES = (5, 45)
 DECISION_SECONDS = 1200
 SUBSTEP_SECONDS = (1, 5)
+# What is not over after so many sub-steps is looked at less often, and at last left for the next busy minute.
 SUBSTEPS_MAX = 60
+COARSE_SECONDS = (15, 30)
+COARSE_SUBSTEPS_MAX = 60
 SETTLE_SUBSTEPS_MAX = 400
 EVENTS_KEPT = 40
-HISTORY = 200
-MINUTE = timedelta(minutes=1)
 POLL = timedelta(seconds=60)
 COMMIT_CRASH_CHANCE = 0.004
-OPERATOR_CHANCE = 0.35
+DOWN_CHANCE = 0.004
+DOWN_MINUTES = (1, 30)
 
 
 class InvariantBroken(Exception):
     """The auditor found what must never be; carries seed, step and the last events."""
 
 
-@dataclass(slots=True)
-class Report:
-    """What one seed came to."""
-
-    seed: int
-    market_days: float = 0.0
-    orders: int = 0
-    statuses: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    crashes: int = 0
-    duplicates: int = 0
-    lost: int = 0
-    unexplained: int = 0
-    manual_reviews: int = 0
-    divergences_settled: Counter[str] = field(default_factory=Counter)
-    gaps: int = 0
-    seconds_unprotected: float = 0.0
-    lists: Counter[str] = field(default_factory=Counter)
-
-
 class World:
     """Everything of one seed. `run` returns its report or raises InvariantBroken."""
 
-    def __init__(self, *, seed: int, days: float, intensity: float, replay: Path | None, until: int) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        days: float,
+        intensity: float,
+        replay: Path | None,
+        until: int,
+        scenario: str = ALL,
+    ) -> None:
         self.seed, self.days, self.until = seed, days, until
         self.rng = random.Random(f"world:{seed}")  # noqa: S311 - a seeded rehearsal, no secret
         self._ids = random.Random(f"ids:{seed}")  # noqa: S311 - a seeded rehearsal, no secret
         self.now = START
         self.step = 0
         self.log: deque[str] = deque(maxlen=EVENTS_KEPT)
-        self.faults = Faults(seed, intensity)
-        self.exchange = RehearsedExchange(seed=seed, replay=replay, faults=self.faults, now=lambda: self.now)
+        self._later: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._serial = itertools.count()
+        self.faults = Faults(seed, intensity, scenario)
+        self.exchange = RehearsedExchange(
+            seed=seed, replay=replay, faults=self.faults, now=lambda: self.now, pass_time=self.advance
+        )
+        self.exchange.venue.later = self._call_later
+        self.exchange.knobs.note = self._note
+        self.streams = Streams(self.exchange, self.faults, lambda: self.now)
+        self.people = People(self.exchange, self.faults, self.rng, lambda: self.now, self._note)
         self.auditor = Auditor(self.exchange)
         self.crashes = 0
-        self._fed_until: datetime | None = None
 
     # --- time -------------------------------------------------------------------------------------------
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and with it the market and the user stream."""
+        """Let time pass, and with it what was due, the market and the streams."""
         self.now += timedelta(seconds=seconds)
+        while self._later and self._later[0][0] <= self.now:
+            heapq.heappop(self._later)[2]()
         self.exchange.run_market()
-        self._deliver()
+        with self.faults.shelter():
+            self.streams.step()
 
-    def _deliver(self) -> None:
-        frames = [
-            AccountFrame(
-                event_type=body["e"],
-                event_time=clock.from_milliseconds(int(body["E"])),
-                received_at=self.now,
-                payload=body,
-            )
-            for body in self.exchange.due_events()
-        ]
-        if frames:
-            market.record_account_events(events=frames)
+    def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        heapq.heappush(self._later, (self.now + timedelta(seconds=seconds), next(self._serial), call))
 
     # --- the run ----------------------------------------------------------------------------------------
 
     def run(self) -> Report:
         """Live the days, then a quiet time without faults in which everything must settle."""
-        with self._seams():
-            self._boot()
-            end = START + timedelta(days=self.days)
-            while self.now < end and self.step < self.until:
-                self.advance(60 * self.rng.randint(*IDLE_MINUTES))
-                self._busy_minute()
-            self._settle()
-        return self._report()
+        began = time.monotonic()
+        try:
+            with self._seams():
+                self._boot()
+                end = START + timedelta(days=self.days)
+                while self.now < end and self.step < self.until:
+                    self.advance(60 * self.rng.randint(*IDLE_MINUTES))
+                    self._busy_minute()
+                self._settle()
+        except InvariantBroken:
+            raise
+        except Exception as error:  # whatever it is: it must be told with its seed and step
+            raise self._broken("".join(traceback.format_exception(error)).splitlines()) from error
+        return self._report(time.monotonic() - began)
 
     def _boot(self) -> None:
-        self._feed()
+        self.streams.step()
+        self.streams.feed_market()
+        self._refresh_instruments()
+        Strategy.objects.update(min_seconds_between=DECISION_SECONDS)
+        self._attempt("clock", lambda: execution.measure_clock(exchange=self.exchange, now=self.now))
+        self._attempt("reconcile", lambda: self._reconcile("start"))
+        self.people.arm()
+
+    def _refresh_instruments(self) -> None:
         listed = self.exchange.public(endpoints.EXCHANGE_INFO)["symbols"]
         market.upsert_instruments(
             listed=[(market_rules.parse_filters(raw), raw) for raw in listed], now=self.now
         )
-        Strategy.objects.update(min_seconds_between=DECISION_SECONDS)
-        self._attempt("clock", lambda: execution.measure_clock(exchange=self.exchange, now=self.now))
-        self._attempt("reconcile", lambda: self._reconcile("start"))
-        risk.set_trading_state(
-            state=TradingState.ACTIVE, actor="risk-manager", reason="rehearsal", now=self.now
-        )
 
     def _busy_minute(self) -> None:
         """Sub-steps of a few seconds, in which all sweeps run, until nothing is under way."""
-        self._disturb()
-        for _ in range(SUBSTEPS_MAX):
+        self._refresh_instruments()
+        self.exchange.knobs.begin_minute()
+        self.people.use_the_switch()
+        self.people.book_what_came_from_outside()
+        for substep in range(SUBSTEPS_MAX + COARSE_SUBSTEPS_MAX):
             self.step += 1
-            self._feed()
+            self.streams.feed_market()
             self._sweep()
             self._audit()
-            if not self._something_under_way():
+            if not self._is_something_under_way():
                 return
-            self.advance(self.rng.randint(*SUBSTEP_SECONDS))
+            if self.faults.hits("bot down", DOWN_CHANCE):
+                self._go_down()
+            self.advance(self.rng.randint(*(SUBSTEP_SECONDS if substep < SUBSTEPS_MAX else COARSE_SECONDS)))
+
+    def _go_down(self) -> None:
+        """All processes of the bot are gone for a while."""
+        self.streams.cut()
+        self._note("the bot is down")
+        self.now += timedelta(minutes=self.rng.randint(*DOWN_MINUTES))
 
     def _sweep(self) -> None:
         """Each task once, in a drawn order; a crash ends one and the next goes on as a new process would."""
@@ -159,7 +169,8 @@ class World:
             ("reconcile", self._reconcile_when_due),
             ("advise", self._advise),
             ("assess", tasks.assess_proposals),
-            ("operator", self._operate),
+            ("operator", self.people.answer_proposals),
+            ("review", self.people.review),
             ("execute", tasks.execute_approved),
             ("fold", tasks.fold_account_events),
             ("resolve", tasks.resolve_unknown),
@@ -179,47 +190,7 @@ class World:
             self.crashes += 1
             self._note(f"crash in {name}: {crash}")
         except ExecutionError as error:  # expected of a bad day; the sweep comes again
-            self.faults.fired[f"error in {name}: {type(error).__name__}"] += 1
             self._note(f"{name}: {''.join(traceback.format_exception_only(error)).strip():.200}")
-
-    # --- the parts --------------------------------------------------------------------------------------
-
-    def _feed(self) -> None:
-        """What the stream worker would have written by now."""
-        minutes = HISTORY if self._fed_until is None else (self.now - self._fed_until) // MINUTE
-        self._fed_until = self.now - timedelta(seconds=self.now.second)
-        for symbol in self.exchange.symbols:
-            if minutes:
-                self._feed_candles(symbol, minutes + 2)
-            book = self.exchange.public(endpoints.BOOK_TICKER, symbol=symbol)
-            quote = Quote(
-                symbol=symbol,
-                bid=Decimal(book["bidPrice"]),
-                ask=Decimal(book["askPrice"]),
-                bid_quantity=Decimal(book["bidQty"]),
-                ask_quantity=Decimal(book["askQty"]),
-                received_at=self.now,
-            )
-            market.record_quotes(quotes=[quote])
-        for stream in ("market", "account"):
-            FeedState.objects.update_or_create(
-                environment=settings.TRADING_ENVIRONMENT,
-                stream=stream,
-                defaults={
-                    "connected": True,
-                    "last_message_at": self.now,
-                    "resynced_at": self.now,
-                    "updated_at": self.now,
-                },
-            )
-
-    def _feed_candles(self, symbol: str, limit: int) -> None:
-        rows = self.exchange.public(endpoints.KLINES, symbol=symbol, interval="1m", limit=str(limit))
-        candles = [
-            market_rules.parse_kline_row(row, symbol=symbol, interval=Interval.M1, closed=True)
-            for row in rows[:-1]
-        ]
-        market.upsert_candles(candles=candles, now=self.now)
 
     def _reconcile(self, trigger: str) -> Any:
         return execution.reconcile(
@@ -242,119 +213,40 @@ class World:
         for strategy, symbol in proposal_selectors.due_decisions(self.now):
             proposals.advise(strategy=strategy, symbol=symbol, now=self.now)
 
-    def _operate(self) -> None:
-        """A person who answers late, twice, or not at all."""
-        for proposal in proposal_selectors.pending(self.now):
-            if self.rng.random() > OPERATOR_CHANCE:
-                continue
-            approve = self.rng.random() < 0.8
-            for _ in range(2 if self.faults.hits("double click", 0.2) else 1):
-                self._answer(proposal, approve)
-
-    def _answer(self, proposal: Any, approve: bool) -> None:
-        try:
-            if approve:
-                execution.approve_proposal(
-                    proposal_id=proposal.pk,
-                    version=proposal.version,
-                    digest=proposal.digest,
-                    actor="operator",
-                    now=self.now,
-                )
-            else:
-                proposals.reject_proposal(
-                    proposal_id=proposal.pk,
-                    version=proposal.version,
-                    actor="operator",
-                    reason="rehearsed",
-                    now=self.now,
-                )
-        except DecisionRefused as refusal:
-            self._note(f"operator: {refusal.code}")
-
-    def _disturb(self) -> None:
-        """What happens to the account from outside, and to the switch."""
-        self.exchange.spoil_fills()
-        if self.faults.hits("foreign order", 0.004):
-            self.exchange.foreign_order(self.rng.choice(self.exchange.symbols), "25")
-        if self.faults.hits("withdrawal", 0.004):
-            self.exchange.move_money("USDT", Decimal(-10))
-        if self.faults.hits("halt", 0.01):
-            risk.halt(actor="operator", reason="rehearsed", now=self.now)
-        else:
-            self._rearm()
-        self._settle_foreign()
-
-    def _rearm(self) -> None:
-        try:
-            risk.set_trading_state(
-                state=TradingState.ACTIVE, actor="risk-manager", reason="rehearsed", now=self.now
-            )
-        except ControlRefused:
-            return
-
-    def _settle_foreign(self) -> None:
-        """The operator books what came from outside: he knows of it. Anything else stays open and counts."""
-        known = self.faults.fired["foreign order"] + self.faults.fired["withdrawal"]
-        for divergence in execution_selectors.open_divergences():
-            if known and divergence.kind in {"foreign_order", "balance"} and not self._unresolved():
-                execution.settle_divergence(
-                    divergence_id=divergence.pk,
-                    version=divergence.version,
-                    decision=Decision.ADOPT if divergence.kind == "balance" else Decision.IGNORE,
-                    reason="came from outside",
-                    actor="operator",
-                    now=self.now,
-                )
-
-    def _unresolved(self) -> bool:
-        waiting = {OrderStatus.INTENT, OrderStatus.SUBMITTED, OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW}
-        return Order.objects.filter(status__in=waiting).exists()
-
-    def _something_under_way(self) -> bool:
+    def _is_something_under_way(self) -> bool:
         return (
-            self._unresolved()
-            or bool(self.exchange.events_on_their_way)
+            is_unresolved()
+            or self.streams.has_events_on_their_way
             or ProtectionGap.objects.filter(ended_at=None).exists()
             or OrderCancel.objects.filter(closed_at=None).exists()
             or bool(proposal_selectors.pending(self.now))
             or bool(proposal_selectors.proposals_to_assess(1))
             or bool(proposal_selectors.approved_unclaimed(1, self.now))
+            or self.people.have_asked()
         )
 
     def _settle(self) -> None:
         """Faults off: everything must come to an end (liveness), with a person for what asks for one."""
         self.faults.intensity = 0.0
-        self.exchange.spoil_no_more()
-        risk.halt(actor="operator", reason="end of the rehearsal", now=self.now)
+        self.exchange.calm_down()
+        self._refresh_instruments()
+        self.people.halt("end of the rehearsal")
         for _ in range(SETTLE_SUBSTEPS_MAX):
-            self._feed()
+            self.streams.feed_market()
             self._sweep()
-            self._decide_reviews()
-            self._settle_foreign()
-            if not self._something_under_way():
+            self._attempt("review", lambda: self.people.review(at_once=True))
+            self.people.book_what_came_from_outside()
+            if not self._is_something_under_way():
                 break
             self.advance(30)
         self.advance(120)
-        self._feed()
-        self._reconcile("end")
-        self._settle_foreign()
+        self.streams.feed_market()
+        for _ in range(2):
+            self._sweep()
+            self._reconcile("end")
+            self.people.book_what_came_from_outside()
         self._reconcile("end")
         self._audit(at_end=True)
-
-    def _decide_reviews(self) -> None:
-        for order in Order.objects.filter(status=OrderStatus.MANUAL_REVIEW).order_by("pk"):
-            self._attempt("person", partial(self._conclude, order))
-
-    def _conclude(self, order: Order) -> None:
-        execution.ask_review(
-            order_id=order.pk,
-            version=order.version,
-            answer=RequestKind.CONFIRM_ABSENT,
-            reason="not among the exchange's orders",
-            actor="operator",
-            now=self.now,
-        )
 
     # --- seams, judgement, report -----------------------------------------------------------------------
 
@@ -393,33 +285,37 @@ class World:
     def _audit(self, *, at_end: bool = False) -> None:
         wrong = self.auditor.check(at_end=at_end, now=self.now)
         if wrong:
-            events = "\n  ".join([*self.log, *wrong])
-            raise InvariantBroken(
-                f"seed {self.seed}, step {self.step}, {self.now:%Y-%m-%d %H:%M:%S}:\n  {events}"
-            )
+            raise self._broken(wrong)
+
+    def _broken(self, wrong: list[str]) -> InvariantBroken:
+        events = "\n  ".join([*self.log, *wrong])
+        return InvariantBroken(
+            f"seed {self.seed}, step {self.step}, {self.now:%Y-%m-%d %H:%M:%S}:\n  {events}"
+        )
 
     def _note(self, text: str) -> None:
         self.log.append(f"step {self.step} {self.now:%d %H:%M:%S} {text}")
 
-    def _report(self) -> Report:
-        gaps = list(ProtectionGap.objects.values_list("started_at", "ended_at"))
+    def _report(self, wall_seconds: float) -> Report:
+        gaps, seconds = reporting.unprotected(self.now)
         return Report(
-            gaps=len(gaps),
-            seconds_unprotected=sum(((end or self.now) - start).total_seconds() for start, end in gaps),
-            lists=Counter(ExecutionIntent.objects.exclude(list_kind="").values_list("list_kind", flat=True)),
             seed=self.seed,
             market_days=(self.now - START).total_seconds() / 86_400,
+            steps=self.step,
             orders=self.auditor.exchange_order_count(),
             statuses=Counter(Order.objects.values_list("status", flat=True)),
-            faults=self.faults.fired,
+            faults=self.faults.fired + self.exchange.knobs.fired(),
             crashes=self.crashes,
             duplicates=self.auditor.duplicates,
             lost=self.auditor.lost,
-            unexplained=len(execution_selectors.open_divergences()),
-            manual_reviews=Order.objects.filter(status=OrderStatus.MANUAL_REVIEW).count(),
-            divergences_settled=Counter(
-                Divergence.objects.filter(closed_at__isnull=False).values_list("kind", flat=True)
-            ),
+            unexplained=reporting.open_divergences(),
+            manual_reviews=reporting.reviews(),
+            unknowns=reporting.unknowns(),
+            divergences_settled=reporting.settled_divergences(),
+            gaps=gaps,
+            seconds_unprotected=seconds,
+            lists=reporting.lists_by_kind(),
+            wall_seconds=wall_seconds,
         )
 
 

@@ -98,7 +98,7 @@ def judge(product: Product, opening: dict[str, Decimal]) -> Verdict:
     told = product.exchange("/sim/orders")
     records = _Records(told)
     engine = SimpleNamespace(records=records, **_market(product))
-    exchange: Any = SimpleNamespace(venue=SimpleNamespace(exchange=engine))
+    exchange: Any = SimpleNamespace(venue=SimpleNamespace(exchange=engine), past=())
     auditor = Auditor(exchange)
     reviewed = {row[0] for row in _rows(_REVIEWS)}
     complaints = [
