@@ -18,6 +18,7 @@ from risk import selectors as risk_selectors
 from risk import services as risk
 from risk.contracts import TradingState
 from tradingbot.core import clock
+from tradingbot.operations.rehearsal.limits import WIDE
 from tradingbot.operations.rehearsal.processes.ledger import Verdict, balances_there, judge
 from tradingbot.operations.rehearsal.processes.person import Desk, Person
 from tradingbot.operations.rehearsal.processes.plan import VICTIMS, Blow, Kind, draw
@@ -39,28 +40,8 @@ BREATH_SECONDS_MAX = 20
 CALM_SECONDS_MAX = 180
 REST_SECONDS_MAX = 180
 STRATEGY_SECONDS_BETWEEN = 1
-# Wide, so that as many orders as possible go out; at and above the threshold the scripted operator decides.
-WIDE = {
-    "approval_threshold_quote": Decimal(100),
-    "order_notional_max_quote": Decimal(10000),
-    "symbol_exposure_max_pct": Decimal(100),
-    "gross_exposure_max_pct": Decimal(100),
-    "open_positions_max": 100,
-    "open_orders_max": 200,
-    "daily_loss_max_pct": Decimal(20),
-    "drawdown_max_pct": Decimal(30),
-    "loss_streak_max": 100,
-    "loss_streak_pause_seconds": 0,
-    "cool_down_seconds": 0,
-    "volatility_max_pct": Decimal(20),
-    "spread_max_bps": Decimal(1000),
-    "price_drift_max_pct": Decimal(10),
-    "orders_per_minute_max": 300,
-    "orders_per_hour_max": 3600,
-    "confidence_min_pct": 0,
-    "reward_to_risk_min": Decimal(0),
-    "risk_per_trade_max_pct": Decimal(100),
-}
+# At and above it the scripted operator decides.
+APPROVAL_THRESHOLD_QUOTE = Decimal(100)
 KILLS_TOLD = 20
 UNDER_WAY = "('intent', 'submitted_to_exchange', 'execution_unknown')"
 
@@ -127,6 +108,7 @@ class Rehearsal:
             values = asdict(risk_selectors.current_limits())
             del values["version"]
             values |= {**WIDE, "allowed_symbols": symbols}
+            values["approval_threshold_quote"] = APPROVAL_THRESHOLD_QUOTE
             risk.save_limits(
                 values=values, actor=ACTOR, confirmed_by=f"second {ACTOR}", reason="kills", now=now
             )
