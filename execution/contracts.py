@@ -60,6 +60,10 @@ class IntentKind(StrEnum):
     PROPOSAL = "proposal"
     PROTECTION = "protection"
     CLOSE = "close"
+    REPLACE = "replace"  # the rest of an approved entry at another price
+
+
+ENTRY_KINDS = (IntentKind.PROPOSAL, IntentKind.REPLACE)
 
 
 class Role(StrEnum):
@@ -231,6 +235,7 @@ class RequestKind(StrEnum):
     CANCEL_ORDER = "cancel_order"
     CANCEL_OWN = "cancel_own"
     CLOSE_POSITION = "close_position"
+    REPLACE_OWN = "replace_own"
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,16 @@ class CancelForm(_AnswerForm):
     """A cancel of an order of ours."""
 
 
+class ReplaceForm(_AnswerForm):
+    """A resting entry at another price."""
+
+    price = forms.RegexField(r"^\d{1,20}(\.\d{1,16})?$")
+
+    def clean_price(self) -> Decimal:
+        """The price, exactly as it was typed."""
+        return Decimal(self.cleaned_data["price"])
+
+
 class CloseForm(forms.Form):
     """A close names what the page showed as held, and says why."""
 

@@ -558,6 +558,7 @@ class OperatorRequest(models.Model):
     divergence = models.ForeignKey(Divergence, null=True, on_delete=models.PROTECT, related_name="requests")
     seen_version = models.IntegerField()
     trade_ids = models.JSONField(default=list)
+    price = AmountField(null=True, help_text="The limit asked for, of a replacement")
     reason = models.CharField(max_length=300)
     actor = models.CharField(max_length=64)
     asked_at = models.DateTimeField()

@@ -9,6 +9,7 @@ urlpatterns: list[URLPattern] = [
     path("orders/", views.orders, name="orders"),
     path("orders/<uuid:order_id>/", views.order, name="order"),
     path("orders/<uuid:order_id>/cancel/", views.cancel_order, name="cancel_order"),
+    path("orders/<uuid:order_id>/replace/", views.replace_order, name="replace_order"),
     path("positions/<slug:symbol>/close/", views.close_position, name="close_position"),
     path("orders/<uuid:order_id>/review/", views.review, name="review"),
     path("orders/<uuid:order_id>/review/answer/", views.answer_review, name="answer_review"),

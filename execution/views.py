@@ -1,6 +1,7 @@
 """Pages and commands of execution."""
 
 from collections.abc import Callable
+from functools import partial
 from uuid import UUID
 
 from django.forms import Form
@@ -12,7 +13,15 @@ from django.views.decorators.http import require_POST, require_safe
 
 from execution import selectors, services
 from execution.contracts import AnswerRefused, Decision, RequestKind
-from execution.forms import WATCH, ApproveForm, CancelForm, CloseForm, ReviewForm, SettleForm
+from execution.forms import (
+    WATCH,
+    ApproveForm,
+    CancelForm,
+    CloseForm,
+    ReplaceForm,
+    ReviewForm,
+    SettleForm,
+)
 from execution.models import Divergence, Order, ReconciliationRun
 from execution.rules import reporting
 from proposals import selectors as proposals
@@ -73,51 +82,34 @@ def order(request: HttpRequest, order_id: UUID) -> HttpResponse:
 
 @never_cache
 @require_POST
+@needs(Deed.OPERATE)
 def cancel_order(request: HttpRequest, order_id: UUID) -> HttpResponse:
     """Ask for the cancel of an open order of ours; a trading worker sends it, once."""
     _order(order_id)
-    form = CancelForm(request.POST)
     shown = commands.Shown(keys=(f"order:{order_id}",), page=reverse("order", args=[order_id]))
-    if not form.is_valid():
-        return commands.refused(request, shown, sentence=_first_error(form), status=422)
-    said = form.cleaned_data
     sentence = "Taken. It is sent once; what came of it shows here in a few seconds."
-    return _answer(
-        request,
-        shown,
-        lambda: services.ask_cancel(
-            order_id=order_id,
-            version=said["version"],
-            reason=said["reason"],
-            actor=request.user.get_username(),
-            now=clock.now(),
-        ),
-        sentence,
-    )
+    return _ask(request, shown, CancelForm, partial(services.ask_cancel, order_id=order_id), sentence)
 
 
 @never_cache
 @require_POST
+@needs(Deed.REPLACE)
+def replace_order(request: HttpRequest, order_id: UUID) -> HttpResponse:
+    """Ask for a resting entry at another price; a trading worker cancels it and places the rest, each once."""
+    _order(order_id)
+    shown = commands.Shown(keys=(f"order:{order_id}",), page=reverse("order", args=[order_id]))
+    sentence = "Taken. It is cancelled, then the rest is placed once; what came of it shows here."
+    return _ask(request, shown, ReplaceForm, partial(services.ask_replace, order_id=order_id), sentence)
+
+
+@never_cache
+@require_POST
+@needs(Deed.OPERATE)
 def close_position(request: HttpRequest, symbol: str) -> HttpResponse:
     """Ask to sell all of a position at market; a trading worker cancels its protection first and sells once."""
-    form = CloseForm(request.POST)
     shown = commands.Shown(keys=("positions",), page=reverse("positions"))
-    if not form.is_valid():
-        return commands.refused(request, shown, sentence=_first_error(form), status=422)
-    said = form.cleaned_data
     sentence = "Taken. Its protection is cancelled, then it is sold once; the outcome shows here."
-    return _answer(
-        request,
-        shown,
-        lambda: services.ask_close(
-            symbol=symbol,
-            quantity=said["quantity"],
-            reason=said["reason"],
-            actor=request.user.get_username(),
-            now=clock.now(),
-        ),
-        sentence,
-    )
+    return _ask(request, shown, CloseForm, partial(services.ask_close, symbol=symbol), sentence)
 
 
 @never_cache
@@ -277,6 +269,21 @@ def _divergence(divergence_id: int) -> None:
         raise Http404
 
 
+def _ask(
+    request: HttpRequest,
+    shown: commands.Shown,
+    form_class: type[Form],
+    ask: Callable[..., object],
+    sentence: str,
+) -> HttpResponse:
+    """Hand what the form says to a service that takes its fields by their names."""
+    form = form_class(request.POST)
+    if not form.is_valid():
+        return commands.refused(request, shown, sentence=_first_error(form), status=422)
+    said, actor = form.cleaned_data, request.user.get_username()
+    return _answer(request, shown, lambda: ask(**said, actor=actor, now=clock.now()), sentence)
+
+
 def _answer(
     request: HttpRequest, shown: commands.Shown, act: Callable[[], object], sentence: str
 ) -> HttpResponse:
@@ -295,6 +302,7 @@ def _not_allowed(request: HttpRequest, shown: commands.Shown) -> HttpResponse:
 def _first_error(form: Form) -> str:
     sentences = {
         "reason": "say why, in at most 300 characters.",
+        "price": "the price must be a plain number.",
         "trade_ids": "trade ids are whole numbers, divided by commas.",
     }
     name = next(iter(form.errors))

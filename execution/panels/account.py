@@ -14,6 +14,7 @@ from risk.contracts import Limits, LimitsMissing, Portfolio
 from tradingbot.core import clock
 from tradingbot.core.decimals import ZERO, plain
 from tradingbot.core.panels import panel
+from tradingbot.core.permissions import Deed, may
 
 POSITIONS_SHOWN = 50
 CLOSE_IS_NEWS = timedelta(minutes=10)
@@ -56,7 +57,7 @@ def positions(user: Any, argument: str) -> dict[str, Any]:
     return {
         "held": held,
         "closed": [row for row in rows if not row.quantity],
-        "may": user.has_perm("execution.operate_order"),
+        "may": may(user, Deed.OPERATE),
         "off": [] if armed else list(reasons),
         "realised": sum((row.realised_pnl_quote for row in rows), ZERO),
         "fees": sum((row.fees_quote for row in rows), ZERO),

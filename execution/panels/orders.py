@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from execution import selectors
-from execution.contracts import PROTECTIVE_ROLES, IntentKind, OrderStatus, Role
+from execution.contracts import ENTRY_KINDS, PROTECTIVE_ROLES, OrderStatus, Role
 from execution.models import Fill, Order
 from execution.selectors import protection
 from proposals import selectors as proposals
@@ -14,6 +14,7 @@ from proposals.contracts import ProposalStatus
 from proposals.models import Proposal
 from tradingbot.core.decimals import ZERO, plain
 from tradingbot.core.panels import UnknownPanel, panel
+from tradingbot.core.permissions import Deed, may
 
 PAGE_ROWS = 50
 PAGES_MAX = 200
@@ -74,7 +75,10 @@ def _operating(row: Order, user: Any) -> dict[str, Any]:
         "answered": [request for request in requests if request.done_at is not None],
         "cancellable": open_there and row.role not in PROTECTIVE_ROLES,
         "protects": open_there and row.role in PROTECTIVE_ROLES,
-        "may": user.has_perm("execution.operate_order"),
+        "replaceable": protection.is_replaceable(row),
+        "others": [other for other in protection.entries_of(row) if other.pk != row.pk],
+        "may_cancel": may(user, Deed.OPERATE),
+        "may_replace": may(user, Deed.REPLACE),
     }
 
 
@@ -85,9 +89,8 @@ def fate(user: Any, argument: str) -> dict[str, Any]:
         proposal = proposals.proposals().get(pk=UUID(argument))
     except (ValueError, Proposal.DoesNotExist) as error:
         raise UnknownPanel("there is no such proposal") from error
-    row = (
-        _orders().filter(intent__proposal=proposal, intent__kind=IntentKind.PROPOSAL, role=Role.ORDER).first()
-    )
+    entries = _orders().filter(intent__proposal=proposal, intent__kind__in=ENTRY_KINDS, role=Role.ORDER)
+    row = entries.order_by("-created_at").first()
     return _order_context(row) if row else {"proposal": proposal}
 
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db.models import Count, F, Max, Min, Q, Sum
 from django.db.models.functions import Extract, Floor
 
-from execution.contracts import PROTECTIVE_ROLES, IntentKind, OrderStatus, Outcome, Role
+from execution.contracts import ENTRY_KINDS, PROTECTIVE_ROLES, OrderStatus, Outcome, Role
 from execution.models import (
     Account,
     AccountBalance,
@@ -108,7 +108,7 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
     equity = _equity(balances, instruments, quotes) if balances else None
     losses = recent_losses()
     sent = Order.objects.filter(
-        environment=ENVIRONMENT, sent_at__isnull=False, role=Role.ORDER, intent__kind=IntentKind.PROPOSAL
+        environment=ENVIRONMENT, sent_at__isnull=False, role=Role.ORDER, intent__kind__in=ENTRY_KINDS
     )
     return Portfolio(
         quote_asset=settings.QUOTE_ASSET,

@@ -13,6 +13,7 @@ from django.db.models import DecimalField, F, Q, Sum, Value
 from django.db.models.functions import Coalesce
 
 from execution.contracts import (
+    ENTRY_KINDS,
     PROTECTIVE_ROLES,
     TERMINAL,
     UNRESOLVED,
@@ -140,6 +141,29 @@ def guards(symbol: str) -> list[Guard]:
         if order.role in PROTECTIVE_ROLES:
             guard.legs.append(order)
     return list(found.values())
+
+
+def is_replaceable(order: Order) -> bool:
+    """Whether it is an entry at a limit that rests on the exchange, approved by one person or by the rules."""
+    return (
+        order.status == OrderStatus.CONFIRMED
+        and not has_ended(order)
+        and order.role == Role.ORDER
+        and order.side == "BUY"
+        and order.intent.kind in ENTRY_KINDS
+        and order.intent.order_type == "LIMIT"
+        and order.intent.time_in_force == "GTC"
+        and order.intent.proposal.approvals_required < 2
+    )
+
+
+def entries_of(order: Order) -> list[Order]:
+    """Whatever was placed for the approval of `order`: the first order, and what replaced it, in that sequence."""
+    return list(
+        Order.objects.filter(
+            intent__proposal=order.intent.proposal_id, intent__kind__in=ENTRY_KINDS, role=Role.ORDER
+        ).order_by("created_at")
+    )
 
 
 def exits_under_way(symbol: str) -> list[Order]:

@@ -11,6 +11,7 @@ from execution.services.operating import ask_cancel, ask_close
 from execution.services.personal import carry_out_requests
 from execution.services.protecting import create_protection, guard_positions, prepare_exit
 from execution.services.reconciling import measure_clock, reconcile, request_reconciliation
+from execution.services.replacing import ask_replace
 from execution.services.reviewing import (
     absence_may_be_confirmed_at,
     ask_review,
@@ -30,6 +31,7 @@ __all__ = [
     "approve_proposal",
     "ask_cancel",
     "ask_close",
+    "ask_replace",
     "ask_review",
     "ask_settlement",
     "cancel_intent",

@@ -54,7 +54,7 @@ def claim_proposal(*, proposal_id: UUID, actor: str, now: datetime, recv_window_
         if not refusal:
             _refuse_while_protected(wanted)
         intent, plan = _create_intent(proposal, wanted, account, now, recv_window_ms)
-        refusal = refusal or _refusal_of_exchange(wanted, plan, now)
+        refusal = refusal or refusal_of_exchange(wanted, plan, now)
         order = _create_order(intent, plan, proposal)
         audit.record(
             action="order.intent",
@@ -99,7 +99,7 @@ def would_be_refused(*, proposal: Proposal, now: datetime) -> str:
 def _create_intent(
     proposal: Proposal, wanted: QuantisedOrder, account: Account, now: datetime, recv_window_ms: int
 ) -> tuple[ExecutionIntent, Plan]:
-    plan = _plan(proposal, wanted)
+    plan = plan_order(wanted, rules.client_order_id(selectors.ENVIRONMENT, proposal.pk))
     control = risk_selectors.control()
     intent = create_intent(
         kind=IntentKind.PROPOSAL,
@@ -117,9 +117,10 @@ def _create_intent(
     return intent, plan
 
 
-def _plan(proposal: Proposal, wanted: QuantisedOrder) -> Plan:
+def plan_order(wanted: QuantisedOrder, base_id: str) -> Plan:
+    """The request for an order, with its protection where it can take it along."""
     return lists.plan_entry(
-        base_id=rules.client_order_id(selectors.ENVIRONMENT, proposal.pk),
+        base_id=base_id,
         symbol=wanted.symbol,
         side=wanted.side,
         order_type=wanted.order_type,
@@ -212,7 +213,7 @@ def _create_order(intent: ExecutionIntent, plan: Plan, proposal: Proposal) -> Or
     return create_orders(intent, plan, worst_cost=worst_cost)[0]
 
 
-def _refusal_of_exchange(wanted: QuantisedOrder, plan: Plan, now: datetime) -> str:
+def refusal_of_exchange(wanted: QuantisedOrder, plan: Plan, now: datetime) -> str:
     """What the exchange would refuse the protecting legs for, or the books an exit; empty when nothing."""
     if wanted.side == Side.SELL:
         return selectors.why_not_sellable(wanted.symbol, wanted.quantity, now)

@@ -36,8 +36,8 @@ from tradingbot.core import audit
 from tradingbot.core.clock import now as clock_now
 from tradingbot.core.clock import to_milliseconds
 from tradingbot.core.decimals import floor_to_step, plain
+from tradingbot.core.permissions import Deed, may
 
-PERMISSION = "execution.operate_order"
 GIVES_UP_AFTER = timedelta(seconds=120)
 
 
@@ -46,10 +46,10 @@ def ask_cancel(*, order_id: UUID, version: int, reason: str, actor: str, now: da
 
     Raises AnswerRefused: NOT_PERMITTED, NO_REASON, STALE_PAGE, NOT_OPEN, PROTECTS, ALREADY_ASKED.
     """
-    _check_permission(actor)
+    check_may(actor, Deed.OPERATE)
     reason = checked_reason(reason)
     with transaction.atomic():
-        order = _locked(order_id)
+        order = lock_order(order_id)
         if order.version != version:
             raise AnswerRefused(
                 "STALE_PAGE", "Nothing was done: the order moved on. Look again, then decide."
@@ -77,9 +77,9 @@ def ask_close(*, symbol: str, quantity: Decimal, reason: str, actor: str, now: d
     The request hangs on the order that bought last. Raises AnswerRefused: NOT_PERMITTED, NO_REASON, NOT_ARMED,
     STALE_PAGE, NOTHING_HELD, TOO_SMALL, ALREADY_ASKED.
     """
-    _check_permission(actor)
+    check_may(actor, Deed.OPERATE)
     reason = checked_reason(reason)
-    _check_armed(now)
+    check_armed(now)
     with transaction.atomic():
         position = Position.objects.filter(environment=selectors.ENVIRONMENT, symbol=symbol).first()
         entry = protection.latest_entry(symbol)
@@ -92,7 +92,7 @@ def ask_close(*, symbol: str, quantity: Decimal, reason: str, actor: str, now: d
             )
         if _sellable(position) <= 0:
             raise AnswerRefused("TOO_SMALL", "Nothing was done: it is too little for the exchange to sell.")
-        order = _locked(selectors.orders_of(entry)[0].pk)
+        order = lock_order(selectors.orders_of(entry)[0].pk)
         return open_request(
             kind=RequestKind.CLOSE_POSITION,
             subject=order,
@@ -108,12 +108,12 @@ def ask_close(*, symbol: str, quantity: Decimal, reason: str, actor: str, now: d
 
 def cancel_own(request: OperatorRequest, exchange: ExchangeGateway, now: datetime) -> None:
     """Cancel the order's request on the exchange; done when by the exchange's own word it has ended."""
-    order = _order_of(request)
+    order = order_of(request)
     ended = cancel_intent(
         intent=order.intent, exchange=exchange, why="operator", actor=request.actor, now=now
     )
     if not ended:
-        _wait_or_give_up(request, "Whether it was cancelled is not known; the next comparison shows.", now)
+        wait_or_give_up(request, "Whether it was cancelled is not known; the next comparison shows.", now)
         return
     order.refresh_from_db()
     finish(
@@ -127,15 +127,15 @@ def cancel_own(request: OperatorRequest, exchange: ExchangeGateway, now: datetim
 
 def close_position(request: OperatorRequest, exchange: ExchangeGateway, now: datetime) -> None:
     """Cancel what protects the coins, then sell what is held, once; a request is never sold for twice."""
-    order = _order_of(request)
+    order = order_of(request)
     symbol = order.symbol
     sold = _close_of(request)
     if sold is not None:
         _finish_close(request, sold)
         return
-    _check_armed(now)
+    check_armed(now)
     if not _is_free(symbol, request, exchange, now):
-        _wait_or_give_up(request, "Its protection could not be cancelled for certain; nothing was sold.", now)
+        wait_or_give_up(request, "Its protection could not be cancelled for certain; nothing was sold.", now)
         return
     sale = _create_close(request, now)
     send_order(order_id=sale.pk, now=now)
@@ -163,7 +163,7 @@ def _is_free(symbol: str, request: OperatorRequest, exchange: ExchangeGateway, n
 
 def _create_close(request: OperatorRequest, now: datetime) -> Order:
     """Commit the sale under the account's lock, after everything was looked at again."""
-    order = _order_of(request)
+    order = order_of(request)
     symbol = order.symbol
     with transaction.atomic():
         account = Account.objects.select_for_update().get(environment=selectors.ENVIRONMENT)
@@ -209,7 +209,7 @@ def _close_of(request: OperatorRequest) -> Order | None:
     """The sale that was made for the request by a worker that was lost afterwards, if any."""
     intent = (
         ExecutionIntent.objects.filter(
-            proposal=_order_of(request).intent.proposal,
+            proposal=order_of(request).intent.proposal,
             kind=IntentKind.CLOSE,
             created_at__gte=request.asked_at,
         )
@@ -230,7 +230,7 @@ def _finish_close(request: OperatorRequest, sale: Order) -> None:
     )
 
 
-def _wait_or_give_up(request: OperatorRequest, sentence: str, now: datetime) -> None:
+def wait_or_give_up(request: OperatorRequest, sentence: str, now: datetime) -> None:
     """Let the next sweep take the request up again, unless it has waited long enough."""
     if now - request.asked_at >= GIVES_UP_AFTER:
         finish(request, succeeded=False, detail=f"Given up: {sentence} Ask again.", now=now)
@@ -241,19 +241,22 @@ def _wait_or_give_up(request: OperatorRequest, sentence: str, now: datetime) -> 
 # --- checks ---------------------------------------------------------------------------------------------
 
 
-def _check_permission(actor: str) -> None:
+def check_may(actor: str, deed: Deed) -> None:
+    """Raise AnswerRefused unless the person may do it now."""
     user = get_user_model().objects.filter(username=actor, is_active=True).first()
-    if user is None or not user.has_perm(PERMISSION):
-        raise AnswerRefused("NOT_PERMITTED", "Nothing was done: your role does not cancel or close.")
+    if user is None or not may(user, deed):
+        raise AnswerRefused("NOT_PERMITTED", f"Nothing was done: your role may not {deed}.")
 
 
-def _check_armed(now: datetime) -> None:
-    armed, reasons = risk.trading_armed(now, leaving=True)
+def check_armed(now: datetime, *, leaving: bool = True) -> None:
+    """Raise AnswerRefused unless trading is armed; `leaving` for what only reduces."""
+    armed, reasons = risk.trading_armed(now, leaving=leaving)
     if not armed:
         raise AnswerRefused("NOT_ARMED", f"Nothing was done: {'; '.join(reasons)}.")
 
 
-def _locked(order_id: UUID) -> Order:
+def lock_order(order_id: UUID) -> Order:
+    """An order of ours, locked."""
     return (
         Order.objects.select_for_update(of=("self",))
         .select_related("intent")
@@ -261,7 +264,8 @@ def _locked(order_id: UUID) -> Order:
     )
 
 
-def _order_of(request: OperatorRequest) -> Order:
+def order_of(request: OperatorRequest) -> Order:
+    """The order that the request is about."""
     if request.order is None:
         raise RuntimeError(f"operator request {request.pk} is about no order")
     return request.order

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from execution.contracts import ExchangeGateway, RequestKind
-from execution.services import operating, requesting, reviewing, settling
+from execution.services import operating, replacing, requesting, reviewing, settling
 
 DOERS: dict[str, requesting.Doer] = {
     RequestKind.CONFIRM_FILLED: reviewing.confirm_filled,
@@ -12,6 +12,7 @@ DOERS: dict[str, requesting.Doer] = {
     RequestKind.CANCEL_ORDER: settling.cancel_order,
     RequestKind.CANCEL_OWN: operating.cancel_own,
     RequestKind.CLOSE_POSITION: operating.close_position,
+    RequestKind.REPLACE_OWN: replacing.replace_own,
 }
 
 

@@ -6,6 +6,7 @@ anything is sent; a cancel whose worker was lost after that is not sent again by
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from django.conf import settings
 from django.db import transaction
@@ -28,6 +29,7 @@ IN_WORDS = {
     RequestKind.CANCEL_ORDER: "cancel it on the exchange",
     RequestKind.CANCEL_OWN: "cancel it",
     RequestKind.CLOSE_POSITION: "close the position",
+    RequestKind.REPLACE_OWN: "put it at another price",
 }
 Doer = Callable[[OperatorRequest, ExchangeGateway, datetime], None]
 
@@ -53,6 +55,7 @@ def open_request(
     actor: str,
     now: datetime,
     trade_ids: Sequence[int] = (),
+    price: Decimal | None = None,
 ) -> OperatorRequest:
     """Write the row; the caller holds the transaction and the lock of `subject`."""
     refuse_while_asked(subject)
@@ -63,6 +66,7 @@ def open_request(
         divergence=subject if isinstance(subject, Divergence) else None,
         seen_version=seen_version,
         trade_ids=list(trade_ids),
+        price=price,
         reason=reason,
         actor=actor,
         asked_at=now,
@@ -74,6 +78,7 @@ def open_request(
         now=now,
         reason=reason,
         trade_ids=list(trade_ids),
+        **({} if price is None else {"price": price}),
     )
     _announce(request)
     return request

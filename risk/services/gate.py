@@ -64,16 +64,24 @@ def assess_proposal(
 
 
 def authorise_order(
-    *, proposal: Proposal, order: QuantisedOrder, portfolio: Portfolio, now: datetime
+    *,
+    proposal: Proposal,
+    order: QuantisedOrder,
+    portfolio: Portfolio,
+    now: datetime,
+    replaces: bool = False,
 ) -> Verdict:
     """The binding run, inside the transaction that claims the proposal: passes or raises NotAuthorised.
+
+    `replaces`: an operator puts the rest of the approved order at another price, so that it differs from what
+    was approved by his word; the caller has seen to it that it is no larger and no dearer.
 
     Locks the switch's row until that transaction ends, so that a halt comes before the claim or after its
     commit. The assessment is stored in either case, provided that the caller catches the refusal inside its
     transaction.
     """
     list(TradingControl.objects.select_for_update().filter(pk=settings.TRADING_ENVIRONMENT))
-    approved = proposals_selectors.order_of(proposal)
+    approved = order if replaces else proposals_selectors.order_of(proposal)
     gate = _binding(proposal, portfolio, now, order=order, approved=approved)
     verdict = rules.evaluate(gate)
     _store(proposal, gate, verdict)

@@ -12,6 +12,8 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
+from execution.contracts import OrderStatus
+from execution.models import OperatorRequest
 from proposals import services
 from proposals.contracts import TRANSITIONS, ProposalStatus
 from proposals.models import DecisionRequest, Proposal, Strategy
@@ -63,6 +65,7 @@ def desk(settings: Any) -> None:
 def test_roles_and_deeds_of_the_tables_are_all_in_the_matrix() -> None:
     driven = {
         *PROPOSAL_DEEDS.values(),
+        *ORDER_DEEDS.values(),
         *ALERT_DEEDS.values(),
         Deed.ASK,
         Deed.HALT,
@@ -151,6 +154,46 @@ def test_ask_cells(role: str, enabled: bool) -> None:
     may = allowed(role, Deed.ASK)
     assert answer.status_code == (403 if not may else 200 if enabled else 409)
     assert DecisionRequest.objects.count() == (may and enabled)
+
+
+# --- orders and positions --------------------------------------------------------------------------------
+ORDER_DEEDS = {"cancel": Deed.OPERATE, "replace": Deed.REPLACE}
+
+
+@pytest.mark.parametrize("role", WHO)
+@pytest.mark.parametrize("action", ORDER_DEEDS)
+def test_order_cells(role: str, action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The gate's word on the new price is another test's matter.
+    monkeypatch.setattr("execution.services.replacing._check_beforehand", lambda *_: None)
+    client, now = sign_in(role), clock.now()
+    for number, status in enumerate(OrderStatus):
+        there = {"exchange_order_id": number + 1, "exchange_status": "NEW"}
+        row = seeding.order(seeding.proposal(now, status="approved"), now, status=status,
+                            **(there if status == OrderStatus.CONFIRMED else {}))  # fmt: skip
+        fields = {"version": row.version, "reason": "matrix", "price": "64200.00"}
+
+        answer = client.post(reverse(f"{action}_order", args=[row.pk]), fields, **HTMX)
+
+        may, legal = allowed(role, ORDER_DEEDS[action]), status == OrderStatus.CONFIRMED
+        expected = 403 if not may else 200 if legal else 409
+        assert (role, action, status, answer.status_code) == (role, action, status, expected)
+        assert row.requests.count() == (may and legal)
+
+
+@pytest.mark.parametrize("role", WHO)
+@pytest.mark.parametrize("state", TradingState)
+def test_close_cells(role: str, state: TradingState) -> None:
+    client, now = sign_in(role), clock.now()
+    seeding.filled_order(seeding.proposal(now, status="approved"), now)
+    TradingControl.objects.filter(pk=ENVIRONMENT).update(status=state)
+
+    answer = client.post(
+        reverse("close_position", args=["BTCUSDT"]), {"quantity": "0.0150", "reason": "matrix"}, **HTMX
+    )
+
+    may, legal = allowed(role, Deed.OPERATE), state is not TradingState.HALTED
+    assert (role, state, answer.status_code) == (role, state, 403 if not may else 200 if legal else 409)
+    assert OperatorRequest.objects.count() == (may and legal)
 
 
 # --- the switch ------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ class Deed(StrEnum):
     REDUCE = "reduce"
     REJECT = "reject"
     ASK = "ask the advisor"
+    REPLACE = "replace"
     HALT = "halt"
     OPERATE = "cancel, close or flatten"
     SWITCH = "switch"
@@ -35,6 +36,7 @@ PERMISSIONS: dict[Deed, str] = {
     Deed.REDUCE: "proposals.decide_proposal",
     Deed.REJECT: "proposals.decide_proposal",
     Deed.ASK: "proposals.ask_decision",
+    Deed.REPLACE: "proposals.decide_proposal",  # it changes what was approved
     Deed.HALT: "risk.halt_trading",
     Deed.OPERATE: "execution.operate_order",
     Deed.SWITCH: "risk.change_tradingcontrol",

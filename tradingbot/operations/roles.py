@@ -31,7 +31,16 @@ SETTLE = ("execution.resolve_order", "execution.settle_divergence")
 ALERTS = (Deed.ACKNOWLEDGE, Deed.SILENCE, Deed.TEST_CHANNEL)
 DEEDS: dict[str, tuple[Deed, ...]] = {
     "viewer": (),
-    "operator": (Deed.APPROVE, Deed.REDUCE, Deed.REJECT, Deed.ASK, Deed.HALT, Deed.OPERATE, *ALERTS),
+    "operator": (
+        Deed.APPROVE,
+        Deed.REDUCE,
+        Deed.REJECT,
+        Deed.REPLACE,
+        Deed.ASK,
+        Deed.HALT,
+        Deed.OPERATE,
+        *ALERTS,
+    ),
     "risk_manager": (
         Deed.HALT,
         Deed.OPERATE,

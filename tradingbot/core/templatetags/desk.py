@@ -54,6 +54,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "degraded": ("degraded", "warn"),
     "divergent": ("divergences found", "bad"),
     "cancel_own": ("cancel it", "idle"),
+    "replace_own": ("put it at another price", "idle"),
     "close_position": ("close the position", "idle"),
     "adopt_order": ("adopt its trades", "idle"),
     "cancel_order": ("cancel it on the exchange", "idle"),
