@@ -167,6 +167,7 @@
     if (raw.redirected && new URL(raw.url).pathname === document.body.dataset.login) { event.preventDefault(); location.reload(); }
     else if (raw.status === 403) say("Refused: your session or your rights changed. Nothing was done; reload the page.", "alert");
     else if (raw.status === 404) say("That row is gone. Nothing was done; reload the page.", "alert");
+    else if (raw.status === 503) resync();  // the database is away; the answer itself says so
     else if (raw.status >= 500 && commandOf(event)) unknownOutcome();
   });
   document.addEventListener("htmx:error", (event) => { if (commandOf(event)) unknownOutcome(); });

@@ -12,3 +12,5 @@ urlpatterns = [
     path("", include("risk.urls")),
     path("", include("execution.urls")),
 ]
+
+handler500 = "tradingbot.core.outage.server_error"
