@@ -64,18 +64,28 @@ def has_ended(order: Order) -> bool:
 
 @dataclass(slots=True)
 class Guard:
-    """The legs of one intent that protect, or will; `working` leads them when they belong to an entry."""
+    """The legs of one intent that protect, or will; `working` leads them when they belong to an entry.
+
+    `bid` is the last one seen, read only where a stop has a limit.
+    """
 
     intent: ExecutionIntent
     stop: Order | None = None
     target: Order | None = None
     working: Order | None = None
     legs: list[Order] = field(default_factory=list)
+    bid: Decimal | None = None
+
+    @property
+    def is_run_over(self) -> bool:
+        """Whether the price went through its stop and past the limit that it sells at: it rests and covers nothing."""
+        limit = self.stop.price if self.stop else None
+        return is_on_book(self.stop) and limit is not None and self.bid is not None and self.bid < limit
 
     @property
     def is_live(self) -> bool:
-        """Whether its stop stands on the exchange."""
-        return is_on_book(self.stop)
+        """Whether its stop stands on the exchange and would sell."""
+        return is_on_book(self.stop) and not self.is_run_over
 
     @property
     def quantity(self) -> Decimal:
@@ -140,6 +150,10 @@ def guards(symbol: str) -> list[Guard]:
             guard.working = order
         if order.role in PROTECTIVE_ROLES:
             guard.legs.append(order)
+    if any(guard.stop and guard.stop.price is not None for guard in found.values()):
+        quote = market.latest_quote(symbol)
+        for guard in found.values():
+            guard.bid = quote.bid if quote else None
     return list(found.values())
 
 

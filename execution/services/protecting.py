@@ -49,6 +49,8 @@ from tradingbot.core.decimals import ZERO, plain
 PARTIAL_ENTRY_GRACE = timedelta(seconds=10)
 # A target that fills in part has lost its stop; it mostly fills wholly at once.
 STOPLESS_GRACE = timedelta(seconds=10)
+# A stop whose limit the price has left behind: it may come back, but not for long is it waited for.
+RUN_OVER_GRACE = timedelta(seconds=5)
 # Attempts that came to nothing within the window; after the last, the next one waits until one is forgotten.
 ATTEMPTS_WINDOW = timedelta(minutes=10)
 ATTEMPT_SECONDS = (0, 2, 5, 15, 30, 60)
@@ -113,6 +115,8 @@ def _cancel_what_hinders(
 
 
 def _hindrance(guard: protection.Guard, cover: protection.Cover, now: datetime) -> str:
+    if guard.is_run_over:
+        return "a stop whose limit the price ran over" if _is_past_saving(guard, now) else ""
     if guard.is_stopless and guard.target is not None:
         lost = guard.stop.closed_at if guard.stop and guard.stop.closed_at else guard.intent.created_at
         return "a target without its stop" if now - lost >= STOPLESS_GRACE else ""
@@ -126,6 +130,14 @@ def _hindrance(guard: protection.Guard, cover: protection.Cover, now: datetime) 
     ):
         return "an entry filled in part, whose legs wait"
     return ""
+
+
+def _is_past_saving(guard: protection.Guard, now: datetime) -> bool:
+    """Whether it has covered nothing for a while, by a price of now: then it makes way for a sale at market."""
+    quote = _fresh_quote(guard.intent.symbol, now)
+    position = Position.objects.filter(environment=selectors.ENVIRONMENT, symbol=guard.intent.symbol).first()
+    since = position.unprotected_since if position else None
+    return quote is not None and since is not None and now - since >= RUN_OVER_GRACE
 
 
 def _first_fill_at(order: Order) -> datetime:

@@ -30,7 +30,8 @@ def watch_position(*, symbol: str, now: datetime, since: datetime | None = None)
         )
         if position is None:
             return None
-        cover = protection.cover(position, protection.guards(symbol))
+        guards = protection.guards(symbol)
+        cover = protection.cover(position, guards)
         before = (position.protected_since, position.unprotected_since, position.seconds_unprotected)
         if cover.exposed > 0:
             _begin_gap(position, cover, min(since or now, now))
@@ -41,6 +42,7 @@ def watch_position(*, symbol: str, now: datetime, since: datetime | None = None)
         if before != (position.protected_since, position.unprotected_since, position.seconds_unprotected):
             position.save(update_fields=["protected_since", "unprotected_since", "seconds_unprotected"])
             announce("position", symbol)
+        _alert_run_over(position, guards, now)
         _alert_when_long(position, cover, now)
     return cover
 
@@ -65,6 +67,32 @@ def _end_gap(position: Position, cover: protection.Cover, now: datetime) -> None
         environment=position.environment, symbol=position.symbol, ended_at=None
     ).update(ended_at=ended)
     resolve_alerts(dedupe_key=f"position_unprotected:position:{position.symbol}", now=now)
+    resolve_alerts(dedupe_key=f"stop_run_over:position:{position.symbol}", now=now)
+
+
+def _alert_run_over(position: Position, guards: list[protection.Guard], now: datetime) -> None:
+    """A stop with a limit that was triggered and not filled while the price ran on: at once, it costs money."""
+    for guard in guards:
+        if guard.is_run_over and guard.stop and guard.stop.price and guard.bid and position.quantity > 0:
+            raise_alert(
+                kind="stop_run_over",
+                severity="critical",
+                subject=f"position:{position.symbol}",
+                title=f"The stop of {position.symbol} was run over and covers nothing",
+                detail=f"It sells at {plain(guard.stop.price)} or better, the bid is {plain(guard.bid)}. "
+                "If that lasts it is cancelled and what is held is sold at market.",
+                now=now,
+            )
+
+
+def _what_hinders(symbol: str) -> str:
+    resting = [order for order in protection.exits_under_way(symbol) if order.price is not None]
+    if resting:
+        return (
+            f"A sale that rests at {plain(resting[0].price or ZERO)} holds the coins, so no stop can: "
+            "cancel it on its page, or wait for it."
+        )
+    return "The bot goes on trying to protect it; see the positions page."
 
 
 def _alert_when_long(position: Position, cover: protection.Cover, now: datetime) -> None:
@@ -78,6 +106,6 @@ def _alert_when_long(position: Position, cover: protection.Cover, now: datetime)
         severity="critical",
         subject=f"position:{position.symbol}",
         title=f"{plain(cover.exposed)} {position.base_asset} is held without a stop on the exchange",
-        detail=f"For {int(seconds)} s now. The bot goes on trying to protect it; see the positions page.",
+        detail=f"For {int(seconds)} s now. {_what_hinders(position.symbol)}",
         now=now,
     )
