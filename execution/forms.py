@@ -5,6 +5,7 @@ from decimal import Decimal
 from django import forms
 
 from execution.contracts import Decision, RequestKind
+from tradingbot.core.form_fields import PlainDecimalField, PlainIntegerField
 
 REASON_LENGTH_MAX = 300
 WATCH = "keep_watching"
@@ -16,7 +17,7 @@ SETTLEMENTS = (Decision.ADOPT, Decision.IGNORE, RequestKind.ADOPT_ORDER, Request
 class ApproveForm(forms.Form):
     """An approval names what was on the screen: version and digest of the order, and when."""
 
-    version = forms.IntegerField(min_value=1)
+    version = PlainIntegerField(min_value=1)
     digest = forms.RegexField(r"^[0-9a-f]{64}$")
     shown = forms.CharField(max_length=400)
 
@@ -24,7 +25,7 @@ class ApproveForm(forms.Form):
 class _AnswerForm(forms.Form):
     """A person's answer names the version that was on the screen, and says why."""
 
-    version = forms.IntegerField(min_value=1)
+    version = PlainIntegerField(min_value=1)
     reason = forms.CharField(max_length=REASON_LENGTH_MAX)
 
 
@@ -32,7 +33,7 @@ class ReviewForm(_AnswerForm):
     """An answer for an order of unknown fate."""
 
     answer = forms.ChoiceField(choices=[(str(a), str(a)) for a in REVIEW_ANSWERS])
-    trade_ids = forms.RegexField(r"^[\d,;\s]*$", max_length=2000, required=False)
+    trade_ids = forms.RegexField(r"^[0-9,; ]*$", max_length=2000, required=False)
 
     def clean_trade_ids(self) -> list[int]:
         """The ids as numbers, divided by commas or blanks."""
@@ -59,12 +60,15 @@ class ReplaceForm(_AnswerForm):
 class CloseForm(forms.Form):
     """A close names what the page showed as held, and says why."""
 
-    quantity = forms.RegexField(r"^\d{1,20}(\.\d{1,16})?$")
+    quantity = PlainDecimalField()
     reason = forms.CharField(max_length=REASON_LENGTH_MAX)
 
     def clean_quantity(self) -> Decimal:
-        """The quantity, exactly as it was shown."""
-        return Decimal(self.cleaned_data["quantity"])
+        """More than nothing."""
+        quantity: Decimal = self.cleaned_data["quantity"]
+        if quantity < 0:
+            raise forms.ValidationError("A quantity is not negative.")
+        return quantity
 
 
 class SettleForm(_AnswerForm):

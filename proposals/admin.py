@@ -5,6 +5,8 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.widgets import AdminTextInputWidget
+from django.db import models
 from django.http import HttpRequest
 
 from proposals import rules, services
@@ -12,6 +14,7 @@ from proposals.contracts import AdvisorUnavailable
 from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
 from tradingbot.core import clock
 from tradingbot.core.admin import ReadOnlyAdmin
+from tradingbot.core.form_fields import PlainIntegerField
 
 
 class StrategyForm(forms.ModelForm):
@@ -43,6 +46,9 @@ class StrategyAdmin(admin.ModelAdmin):
     """Strategies are switched off, not deleted: decisions refer to them."""
 
     form = StrategyForm
+    formfield_overrides = {
+        models.IntegerField: {"form_class": PlainIntegerField, "widget": AdminTextInputWidget}
+    }
     list_display = ("name", "enabled", "shadow", "interval", "symbols", "model", "prompt_version")
 
     def save_model(self, request: HttpRequest, obj: Strategy, form: Any, change: bool) -> None:

@@ -2,6 +2,8 @@
 
 from django import forms
 
+from tradingbot.core.form_fields import PlainIntegerField
+
 REJECT_REASONS = (
     ("not convinced", "Not convinced"),
     ("price moved", "Price moved"),
@@ -29,7 +31,7 @@ class AskForm(forms.Form):
 class RejectForm(forms.Form):
     """A rejection: the version that was on the screen, a reason of the list and a note if there is more to say."""
 
-    version = forms.IntegerField(min_value=1)
+    version = PlainIntegerField(min_value=1)
     choice = forms.ChoiceField(choices=REJECT_REASONS)
     note = forms.CharField(max_length=240, required=False)
 

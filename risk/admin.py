@@ -5,10 +5,10 @@ Who may is asked of the one table (tradingbot.core.permissions); looser limits w
 
 from typing import Any
 
-from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AdminTextInputWidget
+from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -20,8 +20,6 @@ from risk.forms import (
     ControlForm,
     LimitsForm,
     LimitsRequestForm,
-    PlainDecimalField,
-    PlainIntegerField,
     SymbolsField,
 )
 from risk.models import Assessment, Kill, LimitsRequest, RiskLimits, TradingControl
@@ -29,6 +27,8 @@ from risk.rules.limits import LIMIT_NAMES
 from tradingbot.core import clock
 from tradingbot.core.admin import ReadOnlyAdmin
 from tradingbot.core.decimals import plain
+from tradingbot.core.fields import AmountField
+from tradingbot.core.form_fields import PlainIntegerField
 from tradingbot.core.permissions import Deed, may
 
 
@@ -67,6 +67,10 @@ class RiskLimitsAdmin(_CallsService):
     """Versions are read; a change is a new version, filled in with the one in force."""
 
     form = LimitsForm
+    formfield_overrides = {
+        models.IntegerField: {"form_class": PlainIntegerField, "widget": AdminTextInputWidget},
+        AmountField: {"widget": AdminTextInputWidget},
+    }
     list_display = (
         "version",
         "threshold",
@@ -191,15 +195,10 @@ class RiskLimitsAdmin(_CallsService):
         return {name: getattr(row, name) for name in LIMIT_NAMES} if row else {}
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Numbers as plain text, symbols as words."""
+        """Symbols as words."""
         if db_field.name == "allowed_symbols":
             return SymbolsField(widget=AdminTextInputWidget, required=False)
-        field = super().formfield_for_dbfield(db_field, request, **kwargs)
-        plain_fields = {forms.DecimalField: PlainDecimalField, forms.IntegerField: PlainIntegerField}
-        plain_field = plain_fields.get(type(field))
-        if field is None or plain_field is None:
-            return field
-        return plain_field(label=field.label, help_text=field.help_text, widget=AdminTextInputWidget)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: RiskLimits, form: Any, change: bool) -> None:
         """Through the service, which numbers the version."""

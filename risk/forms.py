@@ -6,46 +6,15 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib.admin.widgets import AdminTextInputWidget
-from django.core.exceptions import ValidationError
+from django.db import models
 
 from risk.contracts import SCOPE_NAMES, KillScope, TradingState
 from risk.models import LimitsRequest, RiskLimits, TradingControl
 from risk.rules.limits import BOUNDS, LIMIT_NAMES, limit_errors
-from tradingbot.core.decimals import MalformedDecimal, parse_decimal, plain
+from tradingbot.core.decimals import plain
+from tradingbot.core.form_fields import PlainIntegerField
 
 SHARES_PCT = (75, 50, 25)
-WHOLE_DIGITS_MAX = 9
-
-
-class PlainDecimalField(forms.CharField):
-    """A plain decimal number: no exponent, no comma, no sign `+`; shown without trailing zeros."""
-
-    def prepare_value(self, value: Any) -> Any:
-        """The form shown to the person."""
-        return plain(value) if isinstance(value, Decimal) else value
-
-    def to_python(self, value: Any) -> Any:
-        """The number, or a form error."""
-        text = super().to_python(value) or ""
-        if text in self.empty_values:
-            return None
-        try:
-            return parse_decimal(text)
-        except MalformedDecimal:
-            raise ValidationError("Enter a plain decimal number such as 50 or 0.25.") from None
-
-
-class PlainIntegerField(forms.CharField):
-    """A whole number in ASCII digits."""
-
-    def to_python(self, value: Any) -> Any:
-        """The number, or a form error."""
-        text = super().to_python(value) or ""
-        if text in self.empty_values:
-            return None
-        if not text.isascii() or not text.isdigit() or len(text) > WHOLE_DIGITS_MAX:
-            raise ValidationError("Enter a whole number such as 5.")
-        return int(text)
 
 
 class SymbolsField(forms.CharField):
@@ -66,6 +35,11 @@ class LimitsForm(forms.ModelForm):
     class Meta:
         model = RiskLimits
         fields = (*LIMIT_NAMES, "reason")
+        field_classes = {
+            field.name: PlainIntegerField
+            for field in RiskLimits._meta.fields
+            if isinstance(field, models.IntegerField)
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -111,7 +85,7 @@ class LimitsRequestForm(forms.ModelForm):
 class ControlForm(forms.ModelForm):
     """The switch and why. `version` is the state that the person saw."""
 
-    version = forms.IntegerField(widget=forms.HiddenInput)
+    version = PlainIntegerField(widget=forms.HiddenInput)
     scope = forms.TypedChoiceField(
         choices=[(scope.value, SCOPE_NAMES[scope]) for scope in KillScope],
         coerce=KillScope,
@@ -158,7 +132,7 @@ class HaltForm(forms.Form):
 class ReduceForm(forms.Form):
     """Less of what was shown: the order by version and digest, when it was shown, and how much of it."""
 
-    version = forms.IntegerField(min_value=1)
+    version = PlainIntegerField(min_value=1)
     digest = forms.RegexField(r"^[0-9a-f]{64}$")
     shown = forms.CharField(max_length=400)
     share = forms.TypedChoiceField(choices=[(pct, f"{pct} %") for pct in SHARES_PCT], coerce=int)

@@ -1,8 +1,11 @@
 """Model fields used by all apps, so that money and environments are stored in one way."""
 
+from typing import Any
+
 from django.db import models
 
 from tradingbot.core.environments import Environment
+from tradingbot.core.form_fields import PlainDecimalField
 
 
 class AmountField(models.DecimalField):
@@ -12,6 +15,11 @@ class AmountField(models.DecimalField):
         kwargs.setdefault("max_digits", 38)
         kwargs.setdefault("decimal_places", 16)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+
+    def formfield(self, **kwargs: Any) -> Any:
+        """Forms take plain decimals only."""
+        # Not super's: it hands on options that only Django's own number field knows.
+        return models.Field.formfield(self, **{"form_class": PlainDecimalField} | kwargs)
 
 
 class EnvironmentField(models.CharField):
