@@ -3,6 +3,7 @@
 from proposals.rules.answers import (
     clean_text,
     parse_answer,
+    question_of,
     read_completion,
     text_of,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "is_less_of",
     "parse_answer",
     "parse_symbols",
+    "question_of",
     "read_completion",
     "storable",
     "text_of",

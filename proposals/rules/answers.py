@@ -102,6 +102,13 @@ def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value <= TOKENS_MAX else None
 
 
+def question_of(request: dict[str, Any]) -> str:
+    """The text of the last message of a stored request: what the model was told."""
+    messages = request.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return _text(last.get("content")) if isinstance(last, dict) else ""
+
+
 # --- the proposal ----------------------------------------------------------------------------------------
 def parse_answer(text: str, *, payload: dict[str, Any], position: HeldPosition | None) -> TradeProposal:
     """`text` as the one TradeProposal it must be, on the snapshot that was sent.

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from market import selectors as market_selectors
 from market.contracts import Candle, Interval
@@ -31,6 +31,12 @@ def proposals() -> QuerySet[Proposal]:
 def decisions() -> QuerySet[Decision]:
     """The decisions of this environment."""
     return Decision.objects.filter(environment=settings.TRADING_ENVIRONMENT)
+
+
+def decision_of(row_id: UUID) -> Decision | None:
+    """The decision with that id, or the one of the proposal with that id."""
+    rows = decisions().select_related("snapshot", "strategy")
+    return rows.filter(Q(pk=row_id) | Q(proposal__pk=row_id)).first()
 
 
 # --- when to ask -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from proposals.services.asking import ask_decision
 from proposals.services.expiry import expire_overdue
 from proposals.services.questions import load_prompt
 from proposals.services.reductions import record_reduction
+from proposals.services.replaying import replay_decision
 from proposals.services.scoring import score_proposals
 from proposals.services.shown import check_shown, shown_token
 from proposals.services.strategies import save_strategy
@@ -30,6 +31,7 @@ __all__ = [
     "record_reduction",
     "record_verdict",
     "reject_proposal",
+    "replay_decision",
     "save_strategy",
     "score_proposals",
     "shown_token",
