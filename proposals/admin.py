@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from proposals import rules, services
 from proposals.contracts import AdvisorUnavailable
-from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
+from proposals.models import AdvisorBreaker, Decision, ModelPrice, Proposal, Strategy
 from tradingbot.core import clock
 from tradingbot.core.admin import ReadOnlyAdmin
 from tradingbot.core.form_fields import PlainIntegerField
@@ -57,6 +57,25 @@ class StrategyAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Strategy | None = None) -> bool:
         """Never."""
+        return False
+
+
+@admin.register(ModelPrice)
+class ModelPriceAdmin(admin.ModelAdmin):
+    """What models cost, for budgets and the scoreboard."""
+
+    list_display = ("model", "prompt_usd_per_million", "completion_usd_per_million")
+
+    def save_model(self, request: HttpRequest, obj: ModelPrice, form: Any, change: bool) -> None:
+        """Through the service, which leaves the audit record."""
+        services.save_price(price=obj, actor=request.user.get_username(), now=clock.now())
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ModelPrice | None = None) -> tuple[str, ...]:
+        """Another model is another row."""
+        return ("model",) if obj else ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: ModelPrice | None = None) -> bool:
+        """Never: a price is corrected."""
         return False
 
 

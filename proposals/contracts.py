@@ -126,6 +126,7 @@ REASONS_LENGTH_MAX = 1000
 FACTS_MAX = 12
 ANSWER_LENGTH_MAX = 20_000
 BODY_BYTES_MAX = 200_000
+COMPLETION_TOKENS_MAX = 8192  # room for models that think first; their thoughts count too
 
 
 class StatedFact(BaseModel):

@@ -30,7 +30,17 @@ class Strategy(models.Model):
     interval = models.CharField(max_length=4, choices=choices_of(Interval), default=Interval.M1)
     model = models.CharField(max_length=80, blank=True, help_text="Empty: ADVISOR_MODEL of the settings")
     prompt_version = models.CharField(max_length=16, default="v1")
-    decisions_per_hour_max = models.PositiveIntegerField(default=3600)
+    decisions_per_hour_max = models.PositiveIntegerField(
+        default=3600, help_text="Calls of the model in an hour; beyond it every decision is NO_TRADE"
+    )
+    tokens_per_day_max = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Tokens in a UTC day, prompt and answer; empty: no limit"
+    )
+    cost_per_day_max_usd = AmountField(
+        null=True,
+        blank=True,
+        help_text="USD in a UTC day by the model prices; empty: no limit. A model without price is not asked then",
+    )
     min_seconds_between = models.PositiveIntegerField(
         default=20, help_text="Seconds of our clock between two decisions on one symbol"
     )
@@ -43,6 +53,25 @@ class Strategy(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ModelPrice(models.Model):
+    """What a model costs. A strategy with a budget in USD does not ask a model without one."""
+
+    model = models.CharField(primary_key=True, max_length=80, help_text="As strategies name it")
+    prompt_usd_per_million = AmountField(help_text="USD for a million tokens of the prompt")
+    completion_usd_per_million = AmountField(help_text="USD for a million tokens of the answer")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(prompt_usd_per_million__gte=0, completion_usd_per_million__gte=0),
+                name="proposals_price_not_negative",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.model
 
 
 class Decision(models.Model):
@@ -67,6 +96,10 @@ class Decision(models.Model):
     request_id = models.CharField(max_length=80, blank=True)
     prompt_tokens = models.IntegerField(null=True)
     completion_tokens = models.IntegerField(null=True)
+    counted_tokens = models.PositiveIntegerField(
+        default=0, help_text="What counts against the budget; at its worst where the server does not tell"
+    )
+    cost_usd = AmountField(null=True, help_text="By the model's price of then; empty where none was known")
     latency_ms = models.IntegerField(null=True)
     attempts = models.PositiveSmallIntegerField(
         default=0, help_text="Requests sent: 0, 1, or 2 after a retry"

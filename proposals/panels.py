@@ -1,6 +1,7 @@
 """Panels of proposals: the queue, the lists, the gate's verdict, the record of the decision."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -9,11 +10,12 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from market.models import Quote
-from proposals import selectors, services
+from proposals import rules, selectors, services
 from proposals.contracts import REQUEST_WAITS_SECONDS_MAX, ProposalStatus
-from proposals.models import Proposal
+from proposals.models import Proposal, Strategy
 from proposals.rules import scoring
-from proposals.selectors import scoreboard
+from proposals.rules.budgets import Budget, Used
+from proposals.selectors import budgets, scoreboard
 from tradingbot.core import clock
 from tradingbot.core.panels import UnknownPanel, panel
 from tradingbot.core.permissions import Deed, may
@@ -145,6 +147,37 @@ def why_not_by_you(row: Proposal, user: Any) -> list[str]:
     if len(people) + 1 >= row.approvals_required and selectors.only_requesters(row, [*people, name]):
         return ["you asked for this decision; somebody who did not ask must approve it"]
     return []
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A strategy with what it may use and has used."""
+
+    strategy: Strategy
+    model: str
+    budget: Budget
+    used: Used
+    refused: tuple[str, str] | None
+
+
+@panel("advisor.state", template="proposals/advisor_state.html", topics={"advisor", "proposal"})
+def state(user: Any, argument: str) -> dict[str, Any]:
+    """Breakers of the models, and each strategy with its budget."""
+    now = clock.now()
+    return {
+        "breakers": selectors.breakers(),
+        "standings": [_standing(row, now) for row in Strategy.objects.order_by("-enabled", "shadow", "name")],
+        "failures_to_open": rules.FAILURES_TO_OPEN,
+    }
+
+
+def _standing(strategy: Strategy, now: datetime) -> Standing:
+    model, budget, used = (
+        budgets.model_of(strategy),
+        budgets.budget_of(strategy),
+        budgets.used_by(strategy, now),
+    )
+    return Standing(strategy, model, budget, used, rules.why_no_call(budget, used, model))
 
 
 @panel("advisor.requests", template="proposals/requests.html", topics={"decision_request", "proposal"})

@@ -119,7 +119,7 @@ def advisor(request: HttpRequest) -> HttpResponse:
     """The advisor: its state, and a question out of turn."""
     context = {
         "here": "advisor",
-        "panels": ("advisor.requests",),
+        "panels": ("advisor.state", "advisor.requests"),
         "strategies": Strategy.objects.filter(enabled=True).order_by("name"),
         "may_ask": may(request.user, Deed.ASK),
     }

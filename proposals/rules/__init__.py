@@ -8,6 +8,7 @@ from proposals.rules.answers import (
     text_of,
 )
 from proposals.rules.breaker import FAILURES_TO_OPEN, breaker_name, cool_down_seconds
+from proposals.rules.budgets import cost_usd, tokens_of_call, why_no_call
 from proposals.rules.digests import digest_of, is_less_of, storable
 from proposals.rules.schema import answer_schema
 from proposals.rules.strategies import MalformedSymbols, parse_symbols
@@ -19,6 +20,7 @@ __all__ = [
     "breaker_name",
     "clean_text",
     "cool_down_seconds",
+    "cost_usd",
     "digest_of",
     "is_less_of",
     "parse_answer",
@@ -27,4 +29,6 @@ __all__ = [
     "read_completion",
     "storable",
     "text_of",
+    "tokens_of_call",
+    "why_no_call",
 ]

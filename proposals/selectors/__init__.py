@@ -56,7 +56,7 @@ def candle_to_decide(strategy: Strategy, symbol: str, now: datetime) -> Candle |
     """The latest closed candle, if nothing speaks against deciding on it.
 
     None: no candle yet, decided already, another decision on the symbol under way or too recent (whatever
-    its strategy), or the strategy's decisions of this hour are used up. A shadow strategy holds up no other,
+    its strategy). A shadow strategy holds up no other,
     and waits only for shadows: for the one that is under way, whatever its symbol.
     """
     if strategy.shadow and under_way(strategy, symbol, now).exists():
@@ -77,8 +77,7 @@ def candle_to_decide(strategy: Strategy, symbol: str, now: datetime) -> Candle |
             return None
         if finished_at is None and started_at > interrupted_before(now):
             return None
-    hour = decisions().filter(strategy=strategy, started_at__gt=now - HOUR)
-    return candle if hour.count() < strategy.decisions_per_hour_max else None
+    return candle
 
 
 def candle_on_demand(strategy: Strategy, symbol: str, now: datetime) -> Candle | None:

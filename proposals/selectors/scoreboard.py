@@ -81,7 +81,8 @@ class Spent:
     """What one model with one prompt was asked and used, `shadow` or not."""
 
     calls: int
-    tokens: int | None
+    tokens: int
+    cost_usd: Decimal | None
 
 
 def scores(since: datetime | None) -> QuerySet[Any]:
@@ -162,9 +163,9 @@ def spent(since: datetime | None) -> dict[tuple[Any, ...], Spent]:
     rows = rows if since is None else rows.filter(started_at__gte=since)
     by = ("model_requested", "prompt_version", "shadow")
     found = rows.values(*by).order_by(*by).annotate(
-        calls=Sum("attempts"), tokens=Sum(F("prompt_tokens") + F("completion_tokens"))
+        calls=Sum("attempts"), tokens=Sum("counted_tokens"), cost=Sum("cost_usd")
     )  # fmt: skip
-    return {tuple(row[name] for name in by): Spent(row["calls"], row["tokens"]) for row in found}
+    return {tuple(row[name] for name in by): Spent(row["calls"], row["tokens"], row["cost"]) for row in found}
 
 
 CSV_COLUMNS = (

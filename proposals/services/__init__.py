@@ -15,7 +15,7 @@ from proposals.services.reductions import record_reduction
 from proposals.services.replaying import replay_decision
 from proposals.services.scoring import score_proposals
 from proposals.services.shown import check_shown, shown_token
-from proposals.services.strategies import save_strategy
+from proposals.services.strategies import save_price, save_strategy
 from proposals.services.verdicts import record_verdict
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "record_verdict",
     "reject_proposal",
     "replay_decision",
+    "save_price",
     "save_strategy",
     "score_proposals",
     "shown_token",

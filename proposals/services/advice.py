@@ -29,17 +29,21 @@ from proposals.contracts import (
     TradeProposal,
 )
 from proposals.models import Decision, DecisionRequest, Proposal, Strategy
+from proposals.selectors import budgets
 from proposals.services import breaker
 from proposals.services.questions import Question, build_question
-from tradingbot.core import audit, clock, logs
+from tradingbot.core import alerts, audit, clock, logs
 from tradingbot.core.announce import announce
 from tradingbot.core.audit import canonical_json, sha256_hex
 from tradingbot.core.transitions import transition
 
 ACTOR = "advisor"
 RETRY_PAUSE_SECONDS = 0.5
+ATTEMPTS_MAX = 2
 PROBE_LEASE_MARGIN_SECONDS = 30
 OUTCOME_OK = "OK"
+# With these the server did not work on the question; any other failure may have used tokens without telling.
+NOT_WORKED_ON = frozenset({"CONNECTION", "AUTH", "QUOTA", "NOT_FOUND", "BAD_REQUEST", "HTTP_429"})
 
 
 @dataclass(slots=True)
@@ -49,6 +53,7 @@ class _Call:
     began_at: datetime
     began_seconds: float
     attempts: int = 0
+    untold: int = 0
     answer: Answer | None = None
     completion: Completion | None = None
 
@@ -67,6 +72,8 @@ def advise(*, strategy: Strategy, symbol: str, now: datetime) -> Proposal | None
     decision = _claim(strategy, symbol, now)
     if decision is None:
         return None
+    if decision.finished_at is not None:
+        return decision.proposal
     trade: TradeProposal | None = None
     failure: ProposalError | None = None
     try:
@@ -109,7 +116,33 @@ def _claim(strategy: Strategy, symbol: str, now: datetime) -> Decision | None:
             return None
         if asked.update(decision=decision):
             announce(DecisionRequest.TOPIC, decision.pk, event="taken")
+        _end_if_spent(decision, now)
         return decision
+
+
+def _end_if_spent(decision: Decision, now: datetime) -> None:
+    """Close the new decision with the reason when its strategy may make no further call.
+
+    Under the lock of the strategy's row, so that of two decisions at once the second one counts the first.
+    """
+    strategy = Strategy.objects.select_for_update(no_key=True).get(pk=decision.strategy_id)
+    used = budgets.used_by(strategy, now, but=decision)
+    refused = rules.why_no_call(budgets.budget_of(strategy), used, decision.model_requested)
+    key = f"advisor_budget:{strategy.pk}"
+    if refused is None:
+        alerts.resolve_alerts(dedupe_key=key, now=now)
+        return
+    code, detail = refused
+    close_without_trade(decision=decision, code=code, detail=detail, actor=ACTOR, now=now)
+    alerts.raise_alert(
+        kind="advisor_budget",
+        severity="info" if decision.shadow else "high",
+        subject=f"strategy:{strategy.pk}",
+        dedupe_key=key,
+        title=f"The strategy {strategy.name} may not ask its model: no trades are proposed",
+        detail=f"{code}: {detail}",
+        now=now,
+    )
 
 
 def one_at_a_time(strategy: Strategy, symbol: str) -> None:
@@ -170,9 +203,10 @@ def _ask_at_most_twice(request: dict[str, Any], call: _Call) -> Answer:
         try:
             return advisor.ask(request, base_url=settings.OPENAI_BASE_URL, timeout_seconds=left_seconds)
         except AdvisorUnavailable as error:
+            call.untold += error.code not in NOT_WORKED_ON
             pause_seconds = max(error.retry_after_seconds or 0.0, RETRY_PAUSE_SECONDS)
             left_seconds = deadline - clock.monotonic_seconds() - pause_seconds
-            if call.attempts > 1 or not error.transient or left_seconds < 1.0:
+            if call.attempts >= ATTEMPTS_MAX or not error.transient or left_seconds < 1.0:
                 raise
             time.sleep(pause_seconds)
 
@@ -188,6 +222,7 @@ def _conclude(
         if current.finished_at is not None:
             return current.proposal
         _keep_answer(decision, call)
+        count_use(decision, untold=call.untold + (call.answer is not None and not _is_told(decision)))
         if trade is None:
             code, detail = getattr(failure, "code", ""), getattr(failure, "detail", "")
             return close_without_trade(decision=decision, code=code, detail=detail, actor=ACTOR, now=now)
@@ -205,6 +240,22 @@ def _keep_answer(decision: Decision, call: _Call) -> None:
         decision.model_answered = call.completion.model_answered
         decision.prompt_tokens = call.completion.prompt_tokens
         decision.completion_tokens = call.completion.completion_tokens
+
+
+def _is_told(decision: Decision) -> bool:
+    return decision.prompt_tokens is not None and decision.completion_tokens is not None
+
+
+def count_use(decision: Decision, *, untold: int) -> None:
+    """Set what the decision counts against its strategy's budget, by the price of now.
+
+    `untold`: requests that the server may have worked on without telling what they used.
+    """
+    told = (decision.prompt_tokens, decision.completion_tokens)
+    tokens = rules.tokens_of_call(told, untold)
+    price = budgets.price_of(decision.model_requested)
+    decision.counted_tokens = sum(tokens)
+    decision.cost_usd = rules.cost_usd(*tokens, price) if price else None
 
 
 def _propose(decision: Decision, trade: TradeProposal, now: datetime) -> Proposal:

@@ -9,7 +9,7 @@ from django.db.models import Q
 from proposals import selectors
 from proposals.contracts import APPROVED_STATUSES, ProposalStatus
 from proposals.models import Decision
-from proposals.services.advice import close_without_trade
+from proposals.services.advice import ATTEMPTS_MAX, close_without_trade, count_use
 from proposals.services.asking import lapse_requests
 from proposals.services.verdicts import answer_alert
 from tradingbot.core.transitions import transition
@@ -67,6 +67,9 @@ def _close_interrupted(now: datetime) -> int:
         .order_by("started_at")[:BATCH]
     )
     for decision in rows:
+        # A request may have left before its worker died: then it may have been sent twice.
+        decision.attempts = ATTEMPTS_MAX if decision.request_sha256 else 0
+        count_use(decision, untold=decision.attempts)
         close_without_trade(
             decision=decision,
             code="INTERRUPTED",

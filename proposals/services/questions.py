@@ -14,14 +14,13 @@ from django.utils.module_loading import import_string
 
 from market.models import Snapshot
 from proposals import rules, selectors
-from proposals.contracts import AdvisorAccount, AdvisorUnavailable, HeldPosition
+from proposals.contracts import COMPLETION_TOKENS_MAX, AdvisorAccount, AdvisorUnavailable, HeldPosition
 from proposals.models import Strategy
 from tradingbot.core.audit import sha256_hex
 from tradingbot.core.decimals import plain
 
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 DATA_MARK = "<<DATA>>"
-COMPLETION_TOKENS_MAX = 8192  # room for models that think first; their thoughts count too
 RECENT_DECISIONS = 5
 _VERSION = re.compile(r"v[0-9]{1,4}")
 

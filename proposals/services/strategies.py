@@ -4,7 +4,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from proposals.models import Strategy
+from proposals.models import ModelPrice, Strategy
 from tradingbot.core import audit
 
 _FIELDS = (
@@ -18,6 +18,8 @@ _FIELDS = (
     "decisions_per_hour_max",
     "min_seconds_between",
     "requests_per_hour_max",
+    "tokens_per_day_max",
+    "cost_per_day_max_usd",
 )
 
 
@@ -35,3 +37,20 @@ def save_strategy(*, strategy: Strategy, actor: str, now: datetime) -> Strategy:
         after={name: getattr(strategy, name) for name in _FIELDS},
     )
     return strategy
+
+
+@transaction.atomic
+def save_price(*, price: ModelPrice, actor: str, now: datetime) -> ModelPrice:
+    """Write what a model costs."""
+    fields = ("prompt_usd_per_million", "completion_usd_per_million")
+    before = ModelPrice.objects.filter(pk=price.pk).values(*fields).first()
+    price.save()
+    audit.record(
+        action="model_price.saved",
+        subject=f"model_price:{price.pk}",
+        actor=actor,
+        now=now,
+        before=before,
+        after={name: getattr(price, name) for name in fields},
+    )
+    return price

@@ -280,19 +280,6 @@ def test_next_candle_waits_until_the_pause_is_over(
     assert selectors.due_decisions(now + timedelta(seconds=20)) == [(strategy, SYMBOL)]
 
 
-def test_decisions_of_the_hour_used_up_means_not_due(
-    strategy: Strategy, market: Market, model_server: Server, now: datetime
-) -> None:
-    model_server.scripts = [echoes(no_trade)]
-    strategy.decisions_per_hour_max = 1
-    strategy.save()
-    advise(strategy, now)
-    market(1)
-
-    assert selectors.due_decisions(now + timedelta(minutes=59)) == []
-    assert selectors.due_decisions(now + timedelta(minutes=61)) == [(strategy, SYMBOL)]
-
-
 def test_disabled_strategy_and_symbol_without_candles_are_not_due(
     strategy: Strategy, market: Market, now: datetime
 ) -> None:

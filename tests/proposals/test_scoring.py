@@ -52,7 +52,7 @@ def idea(proposed: Make, now: datetime) -> Make:
         own = Strategy.objects.create(name=f"strategy {Decision.objects.count()}", enabled=False)
         Decision.objects.filter(pk=row.decision_id).update(
             strategy=own, snapshot=snapshot, candle_open_time=CLOSED, on_demand=on_demand, attempts=1,
-            prompt_tokens=1000, completion_tokens=100, model_requested="m-1",
+            counted_tokens=1100, model_requested="m-1",
         )  # fmt: skip
         return row
 
