@@ -116,3 +116,9 @@ def carry_out_requests(**_: Any) -> None:
 def carry_out_kills(**_: Any) -> None:
     """Whatever a kill asks for beyond the switch: cancels of open entries, sales of what is held."""
     services.carry_out_kills(exchange=services.gateway(), now=now())
+
+
+@shared_task
+def watch_autonomy(**_: Any) -> None:
+    """Bring what the desk may do by itself to what the health of its parts allows."""
+    risk.follow_health(health=selectors.health_of_parts(now()), now=now())

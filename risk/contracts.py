@@ -9,7 +9,7 @@ Errors:
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -44,6 +44,71 @@ class TradingState(StrEnum):
     HALTED = "HALTED"
     REDUCING = "REDUCING"
     ACTIVE = "ACTIVE"
+
+
+class AutonomyLevel(StrEnum):
+    """What the desk may do by itself; each allows less than the one before it."""
+
+    AUTO = "auto"
+    APPROVAL = "approval"
+    EXITS = "exits"
+    HALTED = "halted"
+
+    @property
+    def rank(self) -> int:
+        """Higher allows more."""
+        return {"auto": 3, "approval": 2, "exits": 1, "halted": 0}[self.value]
+
+
+# The watch looks every 2 s; one that is silent for longer says nothing of now.
+AUTONOMY_SEEN_WITHIN = timedelta(seconds=30)
+AUTONOMY_NAMES = {
+    AutonomyLevel.AUTO: "Small orders are approved automatically",
+    AutonomyLevel.APPROVAL: "Every entry waits for a person",
+    AutonomyLevel.EXITS: "Only exits are ordered",
+    AutonomyLevel.HALTED: "Halted by itself: a person has to arm again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the parts do, gathered by execution (`execution.selectors.health`). None: it cannot be read.
+
+    Orders are those that proposals came to; `rejected_in_a_row` counts the newest since the switch was last
+    moved.
+    """
+
+    stale_feeds: tuple[str, ...] | None
+    reconciled: bool | None
+    reconciliation_note: str
+    unresolved_orders: int | None
+    rejected_in_a_row: int | None
+    open_breakers: tuple[str, ...] | None
+    orders_last_hour: int | None
+    orders_failed_last_hour: int | None
+    speed_samples: int | None
+    proposal_to_execution_p95_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check of the health found, and how it becomes green again."""
+
+    name: str
+    passes: bool
+    observed: str
+    limit: str
+    lowers_to: AutonomyLevel
+    way_back: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeenAutonomy:
+    """The level in force as the gate sees it; `seen_at` is when the watch over health last looked."""
+
+    level: AutonomyLevel
+    reason: str
+    seen_at: datetime
 
 
 class KillScope(StrEnum):
@@ -267,7 +332,8 @@ class GateInput:
     """Everything the gate may look at, gathered before; None or a missing key means unknown, which denies.
 
     A binding run judges `order`, the one about to be sent, and holds it against `approved_order`, the one the
-    approval binds to. An advisory run has neither: it forms its order from the proposal's fields.
+    approval binds to; `approved_by_person` says whether it was a person's. An advisory run has neither: it
+    forms its order from the proposal's fields.
     """
 
     now: datetime
@@ -281,6 +347,7 @@ class GateInput:
     quote: Quote | None
     recent_range: PriceRange | None
     feeds_stale: tuple[str, ...]
+    autonomy: SeenAutonomy | None
     proposal_id: str
     symbol: str
     action: str
@@ -292,5 +359,6 @@ class GateInput:
     stop_price: Decimal | None
     target_price: Decimal | None
     confidence_pct: int | None
+    approved_by_person: bool = False
     order: QuantisedOrder | None = None
     approved_order: QuantisedOrder | None = None

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from django.db import models
 
-from risk.contracts import KillScope, KillStatus, LimitsRequestStatus, TradingState
+from risk.contracts import AutonomyLevel, KillScope, KillStatus, LimitsRequestStatus, TradingState
 from tradingbot.core.fields import AmountField, EnvironmentField
 
 
@@ -128,6 +128,43 @@ class TradingControl(models.Model):
         permissions = [("halt_trading", "Can halt trading")]
         verbose_name = "trading control (kill switch)"
         verbose_name_plural = "trading control (kill switch)"
+
+    def __str__(self) -> str:
+        return f"{self.environment}: {self.status}"
+
+
+class Autonomy(models.Model):
+    """The level that health allows, one row an environment; written by the watch that runs every 2 s.
+
+    `wanted` is what the checks of the last look allow, `better_since` since when that has been more than the
+    level in force. The way up from `halted` is a person's: arming leads to `exits`, and health leads on.
+    """
+
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
+        AutonomyLevel.AUTO: frozenset({AutonomyLevel.APPROVAL, AutonomyLevel.EXITS, AutonomyLevel.HALTED}),
+        AutonomyLevel.APPROVAL: frozenset({AutonomyLevel.AUTO, AutonomyLevel.EXITS, AutonomyLevel.HALTED}),
+        AutonomyLevel.EXITS: frozenset({AutonomyLevel.AUTO, AutonomyLevel.APPROVAL, AutonomyLevel.HALTED}),
+        AutonomyLevel.HALTED: frozenset({AutonomyLevel.EXITS}),
+    }
+    TOPIC: ClassVar = "autonomy"
+
+    environment = EnvironmentField(primary_key=True)
+    status = models.CharField(
+        max_length=8,
+        choices=[(level.value, level.value) for level in AutonomyLevel],
+        default=AutonomyLevel.EXITS,
+    )
+    version = models.IntegerField(default=1)
+    reason = models.TextField(blank=True)
+    wanted = models.CharField(max_length=8, default=AutonomyLevel.EXITS)
+    checks = models.JSONField(default=list)
+    failing_since = models.JSONField(default=dict)
+    better_since = models.DateTimeField(null=True)
+    changed_at = models.DateTimeField(null=True)
+    seen_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "autonomy"
 
     def __str__(self) -> str:
         return f"{self.environment}: {self.status}"

@@ -1,6 +1,7 @@
 """Panels of risk: whether trading is armed, on every page; the gate's rules then and now."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -11,7 +12,15 @@ from proposals.contracts import ProposalStatus
 from proposals.models import Proposal
 from proposals.panels import find_proposal
 from risk import selectors, services
-from risk.contracts import SCOPE_NAMES, KillScope, RuleResult, TradingState
+from risk.contracts import (
+    AUTONOMY_NAMES,
+    AUTONOMY_SEEN_WITHIN,
+    SCOPE_NAMES,
+    KillScope,
+    RuleResult,
+    TradingState,
+)
+from risk.models import Autonomy
 from tradingbot.core import clock
 from tradingbot.core.panels import panel
 from tradingbot.core.permissions import Deed, may
@@ -20,7 +29,7 @@ KILLS_SHOWN = 20
 _VERDICT_ORDER = {"deny": 0, "hold": 1, "pass": 2}
 
 
-@panel("shell", template="risk/shell.html", topics={"control", "limits", "feed"})
+@panel("shell", template="risk/shell.html", topics={"control", "limits", "feed", "autonomy"})
 def shell(user: Any, argument: str) -> dict[str, Any]:
     """Environment, the switch, whether an order could go out now and if not why not, the Halt button."""
     armed, reasons = selectors.trading_armed(clock.now())
@@ -32,6 +41,40 @@ def shell(user: Any, argument: str) -> dict[str, Any]:
         "halted": state is TradingState.HALTED,
         "may_halt": may(user, Deed.HALT),
         "control": selectors.control(),
+        "autonomy": autonomy_shown(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAutonomy:
+    """The level in plain words; `row` is None before the watch first looked."""
+
+    row: Autonomy | None
+    level: str
+    words: str
+    ways_back: list[str]
+
+
+def autonomy_shown() -> ShownAutonomy:
+    """What the desk may do by itself now, why no more, and the way back."""
+    row, seen = selectors.autonomy_row(), selectors.autonomy()
+    if row is None or seen is None or clock.now() - seen.seen_at > AUTONOMY_SEEN_WITHIN:
+        words = "The watch over the parts' health has not looked lately: nothing is ordered"
+        return ShownAutonomy(row, "unknown", words, ["The trading worker has to run again."])
+    return ShownAutonomy(row, seen.level, AUTONOMY_NAMES[seen.level], selectors.ways_back(row))
+
+
+@panel("control.autonomy", template="risk/autonomy.html", topics={"autonomy", "control"})
+def autonomy(user: Any, argument: str) -> dict[str, Any]:
+    """Every check of the parts' health, what it lowers to, and the way back."""
+    shown = autonomy_shown()
+    row = shown.row
+    since = {name: datetime.fromisoformat(at) for name, at in row.failing_since.items()} if row else {}
+    checks = row.checks if row else []
+    return {
+        "shown": shown,
+        "checks": [check | {"since": since.get(check["name"])} for check in checks],
+        "names": AUTONOMY_NAMES,
     }
 
 

@@ -11,8 +11,19 @@ from django.db.models import QuerySet
 from django.utils.module_loading import import_string
 
 from market import selectors as market_selectors
-from risk.contracts import KillPreview, KillStatus, Limits, LimitsMissing, TradingState
-from risk.models import Assessment, Kill, LimitsRequest, RiskLimits, TradingControl
+from risk.contracts import (
+    AUTONOMY_NAMES,
+    AUTONOMY_SEEN_WITHIN,
+    AutonomyLevel,
+    KillPreview,
+    KillStatus,
+    Limits,
+    LimitsMissing,
+    SeenAutonomy,
+    TradingState,
+)
+from risk.models import Assessment, Autonomy, Kill, LimitsRequest, RiskLimits, TradingControl
+from risk.rules.autonomy import RECOVERS_AFTER
 from risk.rules.limits import LIMIT_NAMES, loosened
 from tradingbot.core.environments import Environment
 
@@ -79,6 +90,41 @@ def trading_state() -> TradingState | None:
     return TradingState(row.status) if row is not None and row.status in TradingState.__members__ else None
 
 
+def autonomy_row() -> Autonomy | None:
+    """The stored level with its checks; None before the watch first looked."""
+    return Autonomy.objects.filter(pk=settings.TRADING_ENVIRONMENT).first()
+
+
+def autonomy() -> SeenAutonomy | None:
+    """The level in force; None when it cannot be read, which denies."""
+    row = autonomy_row()
+    if row is None or row.seen_at is None or row.status not in {level.value for level in AutonomyLevel}:
+        return None
+    return SeenAutonomy(AutonomyLevel(row.status), row.reason, row.seen_at)
+
+
+def ways_back(row: Autonomy) -> list[str]:
+    """What has to become green, and who or what raises the level then."""
+    red = [check for check in row.checks if not check["passes"]]
+    sentences = [f"{check['name'].capitalize()}: {check['way_back']}." for check in red]
+    if row.status == AutonomyLevel.HALTED:
+        return [*sentences, "Then somebody who may arm sets the trading control again."]
+    if row.status == AutonomyLevel.AUTO:
+        return []
+    wait = int(RECOVERS_AFTER.total_seconds())
+    return [*sentences, f"It goes up by itself once the checks have been green for {wait} s."]
+
+
+def _why_not_autonomous(now: datetime, *, leaving: bool) -> list[str]:
+    seen = autonomy()
+    if seen is None or now - seen.seen_at > AUTONOMY_SEEN_WITHIN:
+        return ["the watch over the parts' health has not looked lately"]
+    enough = AutonomyLevel.EXITS if leaving else AutonomyLevel.APPROVAL
+    if seen.level.rank >= enough.rank:
+        return []
+    return [f"{AUTONOMY_NAMES[seen.level].lower()} ({seen.reason})"]
+
+
 def kills() -> QuerySet[Kill]:
     """Every kill of this environment, newest first."""
     return Kill.objects.filter(environment=settings.TRADING_ENVIRONMENT).order_by("-pk")
@@ -114,5 +160,6 @@ def trading_armed(now: datetime, *, leaving: bool = False) -> tuple[bool, list[s
         reasons.append(f"the trading control is {state}")
     if not limits_history().exists():
         reasons.append("no risk limits are on record")
+    reasons.extend(_why_not_autonomous(now, leaving=leaving))
     reasons.extend(f"stream {stale}" for stale in market_selectors.stale_feeds(now))
     return not reasons, reasons

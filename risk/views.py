@@ -32,7 +32,9 @@ _HALTED = {
 def control(request: HttpRequest) -> HttpResponse:
     """The switch with the scopes of a kill, what each would touch, and how long the last ones took."""
     return render(
-        request, "risk/control_page.html", {"here": "control", "panels": ("control.kill", "control.kills")}
+        request,
+        "risk/control_page.html",
+        {"here": "control", "panels": ("control.kill", "control.autonomy", "control.kills")},
     )
 
 

@@ -15,7 +15,8 @@ from market.models import AccountEvent, FeedState
 from proposals.models import Decision, Proposal, Strategy
 from risk import selectors as risk_selectors
 from risk import services as risk
-from risk.contracts import TradingState
+from risk.contracts import AutonomyLevel, TradingState
+from risk.models import Autonomy
 from tests.exchange import SimulatedExchange
 from tradingbot.core import clock
 
@@ -50,6 +51,10 @@ class Desk:
             )
         market_services.record_quotes(quotes=[self.quote(symbol) for symbol in settings.SYMBOLS])
         self._refresh_candles(now)
+        # Health itself is judged in the tests of autonomy: here all is well.
+        Autonomy.objects.update_or_create(
+            environment=selectors.ENVIRONMENT, defaults={"status": AutonomyLevel.AUTO, "seen_at": now}
+        )
 
     def _refresh_candles(self, now: datetime) -> None:
         """The last minutes, calm at the present price; what this minute has already is left as it is."""

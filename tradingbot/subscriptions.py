@@ -47,6 +47,7 @@ SWEEPS: dict[str, float] = {
     "execution.tasks.reconcile_requested": 1.0,
     "execution.tasks.carry_out_requests": 1.0,
     "execution.tasks.carry_out_kills": 1.0,
+    "execution.tasks.watch_autonomy": 2.0,
     "execution.tasks.reconcile": 60.0,
     "execution.tasks.measure_clock": 30.0,
     "execution.tasks.record_equity": 60.0,

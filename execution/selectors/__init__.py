@@ -27,6 +27,7 @@ from execution.models import (
     ReconciliationRun,
     current_ledger,
 )
+from execution.selectors.health import health
 from execution.selectors.killing import is_residue, kill_preview, open_entries, sellable_positions
 from execution.selectors.losses import Losses, recent_losses
 from execution.selectors.protection import (
@@ -45,7 +46,7 @@ from market.models import FeedSession, Instrument
 from proposals.contracts import APPROVED_STATUSES, AdvisorAccount, HeldPosition, ProposalStatus
 from proposals.models import Proposal
 from risk import selectors as risk
-from risk.contracts import Holding, LimitsMissing, Portfolio
+from risk.contracts import Health, Holding, LimitsMissing, Portfolio
 from tradingbot.core.decimals import ZERO, plain
 
 RECONCILED_WITHIN = timedelta(seconds=150)
@@ -350,6 +351,15 @@ def reconciliation_state(now: datetime) -> tuple[bool, str]:
     if session is not None and run.started_at < session:
         return False, "no reconciliation has completed since the account stream connected"
     return True, f"reconciled {int(age.total_seconds())} s ago"
+
+
+def health_of_parts(now: datetime) -> Health:
+    """How the parts do now, for the level of autonomy."""
+    reconciled, note = reconciliation_state(now)
+    control = risk.control()
+    return health(
+        now=now, reconciled=reconciled, note=note, switched_at=control.changed_at if control else None
+    )
 
 
 def account_session_start() -> datetime | None:

@@ -6,8 +6,16 @@ from decimal import localcontext
 
 from pydantic import ValidationError
 
-from proposals.contracts import QuantisedOrder
-from risk.contracts import GateInput, Limits, RuleResult, RuleVerdict, Verdict
+from proposals.contracts import QuantisedOrder, Side
+from risk.contracts import (
+    AutonomyLevel,
+    GateInput,
+    Limits,
+    RuleResult,
+    RuleVerdict,
+    SeenAutonomy,
+    Verdict,
+)
 from risk.rules import freshness, halts, pace, permission, pricing, protection, sizing
 from risk.rules.halts import VOLATILITY_MINUTES
 from risk.rules.order import form_order, reduced_order
@@ -40,6 +48,7 @@ class Rule:
 RULES: tuple[Rule, ...] = (
     Rule("trading_control", permission.trading_control),
     Rule("stage", permission.stage),
+    Rule("autonomy", permission.autonomy),
     Rule("symbol_allowed", permission.symbol_allowed, entry_only=True),
     Rule("symbol_trading", permission.symbol_trading),
     Rule("action_sane", permission.action_sane),
@@ -88,15 +97,18 @@ def evaluate(gate: GateInput) -> Verdict:
     return Verdict(results=results, order=order, limits_version=version if isinstance(version, int) else 0)
 
 
-def people_needed(verdict: Verdict, limits: Limits) -> int:
+def people_needed(verdict: Verdict, limits: Limits, autonomy: SeenAutonomy | None) -> int:
     """How many different people must approve: none below the threshold, two at or above the second one.
 
-    While a rule holds at least one.
+    At least one while a rule holds, and for an entry unless the parts' health allows automatic ones.
     """
     if verdict.order is None:
         return 1
     if verdict.order.notional_quote >= limits.two_person_threshold_quote:
         return 2
+    by_itself = autonomy is not None and autonomy.level is AutonomyLevel.AUTO
+    if verdict.order.side is Side.BUY and not by_itself:
+        return 1
     if verdict.held or verdict.order.notional_quote >= limits.approval_threshold_quote:
         return 1
     return 0

@@ -1,7 +1,13 @@
 """Rules about whether anything may be ordered at all, and whether this may be."""
 
 from proposals.contracts import QuantisedOrder, Side
-from risk.contracts import RuleVerdict, TradingState
+from risk.contracts import (
+    AUTONOMY_NAMES,
+    AUTONOMY_SEEN_WITHIN,
+    AutonomyLevel,
+    RuleVerdict,
+    TradingState,
+)
 from risk.rules.reading import Case, Finding, Unreadable, count, finding, positive
 from tradingbot.core.decimals import plain
 
@@ -25,6 +31,32 @@ def trading_control(case: Case) -> Finding:
     else:
         bad = f"the trading control is {gate.trading_state.value}"
     return _permission(case, armed, observed=observed, limit="ACTIVE", good="trading is armed", bad=bad)
+
+
+def autonomy(case: Case) -> Finding:
+    """What the desk may do by itself, from its health: an automatic entry needs all, an exit nearly nothing."""
+    seen = case.gate.autonomy
+    if seen is None:
+        raise Unreadable("whether the parts are healthy is not known: the watch over them never ran")
+    age = case.gate.now - seen.seen_at
+    if age > AUTONOMY_SEEN_WITHIN:
+        raise Unreadable(f"the watch over the parts' health last looked {age.total_seconds():.0f} s ago")
+    if not isinstance(seen.level, AutonomyLevel):
+        raise Unreadable("the level that the parts' health allows cannot be read")
+    if case.is_exit:
+        needed = AutonomyLevel.EXITS
+    elif case.gate.binding and case.gate.approved_by_person is not True:
+        needed = AutonomyLevel.AUTO
+    else:
+        needed = AutonomyLevel.APPROVAL
+    return _permission(
+        case,
+        seen.level.rank >= needed.rank,
+        observed=seen.level.value,
+        limit=needed.value,
+        good=AUTONOMY_NAMES[seen.level].lower(),
+        bad=f"{AUTONOMY_NAMES[seen.level].lower()} ({seen.reason})",
+    )
 
 
 def stage(case: Case) -> Finding:

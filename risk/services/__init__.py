@@ -1,5 +1,6 @@
 """All writes of risk: judging, the switch, the limits."""
 
+from risk.services.autonomy import follow_health
 from risk.services.control import set_trading_state
 from risk.services.gate import assess_proposal, authorise_order, judge_now, reduce_proposal
 from risk.services.kills import end_flatten, end_kill, end_what_waits, halt
@@ -12,6 +13,7 @@ __all__ = [
     "end_flatten",
     "end_kill",
     "end_what_waits",
+    "follow_health",
     "halt",
     "judge_now",
     "reduce_proposal",

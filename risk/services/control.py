@@ -6,8 +6,8 @@ from django.conf import settings
 from django.db import transaction
 
 from risk import selectors
-from risk.contracts import ControlRefused, TradingState
-from risk.models import TradingControl
+from risk.contracts import AutonomyLevel, ControlRefused, TradingState
+from risk.models import Autonomy, TradingControl
 from tradingbot.core import alerts
 from tradingbot.core.transitions import transition
 
@@ -26,7 +26,8 @@ def set_trading_state(
     """Move the switch of this environment, with audit row and alert.
 
     `version` is the one that the person saw; another one on record refuses. Raises ControlRefused when the
-    reason is missing, the stage is not passed, or the switch stands there already.
+    reason is missing, the stage is not passed, a check of the parts' health asks for HALTED, or the switch
+    stands there already.
     """
     row = locked_control()
     if version is not None and version != row.version:
@@ -38,6 +39,7 @@ def set_trading_state(
         raise ControlRefused(f"The trading control is {state} already.", {"status": "is so already"})
     if state is not TradingState.HALTED:
         _check_arming(reason)
+        _leave_halted(actor, now)
     move(row, state, actor=actor, reason=reason, now=now)
     return row
 
@@ -73,4 +75,19 @@ def move(row: TradingControl, state: TradingState, *, actor: str, reason: str, n
         title=_WORDS[state],
         detail=f"{actor}: {reason}",
         now=now,
+    )
+
+
+def _leave_halted(actor: str, now: datetime) -> None:
+    """The level of autonomy goes from HALTED to EXITS, since a person arms; refused while a check asks for HALTED."""
+    row = Autonomy.objects.select_for_update().filter(pk=settings.TRADING_ENVIRONMENT).first()
+    if row is None or row.status != AutonomyLevel.HALTED:
+        return
+    if row.wanted == AutonomyLevel.HALTED:
+        raise ControlRefused(
+            f"Trading cannot be armed: {row.reason}. {' '.join(selectors.ways_back(row))}",
+            {"status": "a check of the health still asks for HALTED"},
+        )
+    transition(
+        row, to=AutonomyLevel.EXITS, actor=actor, now=now, reason="a person arms again", changed_at=now
     )

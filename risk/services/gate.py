@@ -47,7 +47,7 @@ def assess_proposal(
         verdict = rules.evaluate(gate)
         _store(proposal, gate, verdict)
         limits = gate.limits
-        people = rules.people_needed(verdict, limits) if limits else 1
+        people = rules.people_needed(verdict, limits, gate.autonomy) if limits else 1
         proposals_services.record_verdict(
             proposal_id=proposal_id,
             order=verdict.order,
@@ -82,7 +82,8 @@ def authorise_order(
     """
     list(TradingControl.objects.select_for_update().filter(pk=settings.TRADING_ENVIRONMENT))
     approved = order if replaces else proposals_selectors.order_of(proposal)
-    gate = _binding(proposal, portfolio, now, order=order, approved=approved)
+    by_person = replaces or proposal.status == ProposalStatus.APPROVED
+    gate = _binding(proposal, portfolio, now, order=order, approved=approved, by_person=by_person)
     verdict = rules.evaluate(gate)
     _store(proposal, gate, verdict)
     if verdict.denied or verdict.held:
@@ -127,7 +128,7 @@ def reduce_proposal(
         order=order,
         verdict=[result.as_dict() for result in verdict.results],
         limits_version=verdict.limits_version,
-        approvals_required=max(rules.people_needed(verdict, limits), 1),
+        approvals_required=max(rules.people_needed(verdict, limits, gate.autonomy), 1),
         actor=actor,
         now=now,
     )
@@ -140,6 +141,7 @@ def _binding(
     *,
     order: QuantisedOrder,
     approved: QuantisedOrder,
+    by_person: bool = True,
 ) -> GateInput:
     return _gather(
         proposal,
@@ -156,6 +158,7 @@ def _binding(
         target_price=approved.target_price,
         order=order,
         approved_order=approved,
+        approved_by_person=by_person,
     )
 
 
@@ -195,6 +198,7 @@ def _gather(
         filters=_filters(proposal.symbol),
         quote=market_selectors.latest_quote(proposal.symbol),
         recent_range=market_selectors.recent_range(proposal.symbol, rules.VOLATILITY_MINUTES),
+        autonomy=selectors.autonomy(),
         feeds_stale=tuple(market_selectors.stale_feeds(now)),
         proposal_id=str(proposal.pk),
         symbol=proposal.symbol,

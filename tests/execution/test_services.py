@@ -479,7 +479,10 @@ def test_exit_can_be_approved_while_reducing_and_an_entry_cannot(desk: Desk) -> 
     desk.reconcile()
     limits = risk_selectors.current_limits()
     assert limits.approval_threshold_quote > 0
-    values = {**RiskLimits.objects.latest().__dict__, "approval_threshold_quote": D(0)}
+    values = {
+        **RiskLimits.objects.filter(environment=selectors.ENVIRONMENT).latest().__dict__,
+        "approval_threshold_quote": D(0),
+    }
     risk.save_limits(
         values=only_limits(values), actor="risk-manager", reason="always a person", now=clock.now()
     )

@@ -12,8 +12,8 @@ from django.conf import settings
 from market import selectors as market_selectors
 from market.contracts import UnknownInstrument
 from proposals.models import Decision, Proposal, Strategy
-from risk.contracts import TradingState
-from risk.models import RiskLimits, TradingControl
+from risk.contracts import AutonomyLevel, TradingState
+from risk.models import Autonomy, RiskLimits, TradingControl
 from tests.conftest import NOW
 from tests.risk.passing import FILTERS, LIMITS, QUOTE, RANGE
 
@@ -57,6 +57,9 @@ def limits(db: None) -> RiskLimits:
 def control(db: None) -> TradingControl:
     """The switch, armed."""
     TradingControl.objects.filter(pk=settings.TRADING_ENVIRONMENT).delete()
+    Autonomy.objects.update_or_create(
+        environment=settings.TRADING_ENVIRONMENT, defaults={"status": AutonomyLevel.AUTO, "seen_at": NOW}
+    )
     return TradingControl.objects.create(
         environment=settings.TRADING_ENVIRONMENT, status=TradingState.ACTIVE, version=3
     )

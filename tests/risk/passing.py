@@ -8,7 +8,15 @@ from typing import Any
 from market.contracts import PriceRange, Quote, SymbolFilters
 from proposals.contracts import OrderType, QuantisedOrder, Side, TimeInForce
 from risk import rules
-from risk.contracts import GateInput, Holding, Limits, Portfolio, TradingState
+from risk.contracts import (
+    AutonomyLevel,
+    GateInput,
+    Holding,
+    Limits,
+    Portfolio,
+    SeenAutonomy,
+    TradingState,
+)
 from tests.conftest import NOW
 
 LIMITS = Limits(
@@ -82,6 +90,7 @@ QUOTE = Quote(
 RANGE = PriceRange(
     low=Decimal("24900"), high=Decimal("25100"), minutes=5, received_at=NOW - timedelta(seconds=40)
 )
+AUTONOMY = SeenAutonomy(AutonomyLevel.AUTO, "", NOW - timedelta(seconds=2))
 PORTFOLIO = Portfolio(
     quote_asset="USDT",
     free_quote=Decimal("9000"),
@@ -125,6 +134,7 @@ BUY = GateInput(
     quote=QUOTE,
     recent_range=RANGE,
     feeds_stale=(),
+    autonomy=AUTONOMY,
     proposal_id="00000000-0000-4000-8000-000000000001",
     symbol="BTCUSDT",
     action="BUY",

@@ -159,11 +159,12 @@ def test_every_reason_against_trading_is_named(
         "no passed stage gate is on record for live",
         "the trading control is HALTED",
         "no risk limits are on record",
+        "the watch over the parts' health has not looked lately",
         "stream market: not connected",
     ]
 
 
-def test_a_missing_switch_is_no_permission(limits: RiskLimits) -> None:
+def test_a_missing_switch_is_no_permission(limits: RiskLimits, control: TradingControl) -> None:
     TradingControl.objects.all().delete()
 
     assert selectors.trading_armed(NOW) == (False, ["the trading control cannot be read"])

@@ -14,7 +14,7 @@ from proposals.models import Proposal
 from risk import rules, services
 from risk.models import Assessment
 from tests.conftest import NOW
-from tests.risk.passing import BUY, FILTERS, LIMITS, PORTFOLIO, QUOTE, order_of
+from tests.risk.passing import AUTONOMY, BUY, FILTERS, LIMITS, PORTFOLIO, QUOTE, order_of
 
 pytestmark = pytest.mark.django_db
 Propose = Callable[..., Proposal]
@@ -114,7 +114,7 @@ def test_share_is_cut_to_the_step_and_costs_are_rounded_up(share_pct: int, quant
 def test_people_needed_by_the_two_thresholds(one: str, two: str, people: int) -> None:
     limits = replace(LIMITS, approval_threshold_quote=Decimal(one), two_person_threshold_quote=Decimal(two))
 
-    assert rules.people_needed(rules.evaluate(BUY), limits) == people
+    assert rules.people_needed(rules.evaluate(BUY), limits, AUTONOMY) == people
 
 
 def test_proposal_above_the_second_threshold_needs_two_people(

@@ -10,6 +10,7 @@ from proposals.contracts import Side
 from risk import rules
 from risk.contracts import GateInput, Holding, RuleVerdict, TradingState
 from tests.risk.passing import (
+    AUTONOMY,
     BUY,
     FILTERS,
     LIMITS,
@@ -315,13 +316,15 @@ def test_a_binding_run_without_an_order_is_refused() -> None:
 def test_a_person_decides_at_or_above_the_threshold(threshold: str, person: bool) -> None:
     limits = replace(LIMITS, approval_threshold_quote=Decimal(threshold))
 
-    assert (rules.people_needed(rules.evaluate(BUY), limits) > 0) is person
+    assert (rules.people_needed(rules.evaluate(BUY), limits, AUTONOMY) > 0) is person
 
 
 def test_a_person_decides_while_a_rule_holds() -> None:
     verdict = rules.evaluate(replace(BUY, trading_enabled=False))
 
-    assert rules.people_needed(verdict, replace(LIMITS, approval_threshold_quote=Decimal("1000"))) == 1
+    assert (
+        rules.people_needed(verdict, replace(LIMITS, approval_threshold_quote=Decimal("1000")), AUTONOMY) == 1
+    )
 
 
 # --- missing data ----------------------------------------------------------------------------------------

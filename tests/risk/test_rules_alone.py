@@ -10,8 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from risk import rules
-from risk.contracts import GateInput, Holding, RuleVerdict, TradingState
-from tests.risk.passing import BUY, FILTERS, LIMITS, PORTFOLIO, QUOTE, RANGE, SELL, binding, order_of
+from risk.contracts import AutonomyLevel, GateInput, Holding, RuleVerdict, TradingState
+from tests.risk.passing import (
+    AUTONOMY,
+    BUY,
+    FILTERS,
+    LIMITS,
+    PORTFOLIO,
+    QUOTE,
+    RANGE,
+    SELL,
+    binding,
+    order_of,
+)
 
 Inputs = st.SearchStrategy[GateInput]
 
@@ -50,6 +61,16 @@ ALONE: dict[str, Inputs] = {
         st.sampled_from([False, None, "true", 1]).map(lambda on: replace(BUY, trading_enabled=on)),
     ),
     "stage": st.sampled_from([False, None, 1, "yes"]).map(lambda stage: replace(BUY, stage_allows=stage)),
+    "autonomy": st.one_of(
+        st.sampled_from([AutonomyLevel.EXITS, AutonomyLevel.HALTED]).map(
+            lambda level: replace(BUY, autonomy=replace(AUTONOMY, level=level))
+        ),
+        st.sampled_from([AutonomyLevel.APPROVAL, AutonomyLevel.EXITS]).map(
+            lambda level: replace(binding(BUY), autonomy=replace(AUTONOMY, level=level))
+        ),
+        ago(30.001, 1e9).map(lambda at: replace(BUY, autonomy=replace(AUTONOMY, seen_at=at))),
+        st.just(replace(BUY, autonomy=None)),
+    ),
     "symbol_allowed": st.lists(WORDS.filter(lambda w: w != "BTCUSDT"), max_size=3).map(
         lambda symbols: with_limits(allowed_symbols=tuple(symbols))
     ),

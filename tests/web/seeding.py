@@ -23,9 +23,12 @@ from execution.models import (
     Probe,
     ReconciliationRun,
 )
+from market import services as market
+from market.contracts import Candle, Interval
 from market.models import FeedState, Instrument, Quote, Snapshot
 from proposals.models import Decision, Proposal, Strategy
-from risk.models import RiskLimits, TradingControl
+from risk.models import Autonomy, RiskLimits, TradingControl
+from tradingbot.core import clock
 from tradingbot.core.models import Alert
 from tradingbot.operations.roles import ensure_roles
 
@@ -88,8 +91,17 @@ def arm(now: datetime) -> None:
     feeds(now)
 
 
+def healthy(now: datetime) -> None:
+    """Every check of the parts' health green, as the watch would have left it."""
+    Autonomy.objects.update_or_create(
+        environment=ENVIRONMENT,
+        defaults={"status": "auto", "wanted": "auto", "checks": [], "reason": "", "seen_at": now},
+    )
+
+
 def feeds(now: datetime) -> None:
-    """Fresh streams and quotes."""
+    """Fresh streams and quotes, and all else well."""
+    healthy(now)
     for stream in ("market", "account"):
         FeedState.objects.update_or_create(
             environment=ENVIRONMENT,
@@ -100,6 +112,18 @@ def feeds(now: datetime) -> None:
         )  # fmt: skip
     for symbol, bid, ask in (("BTCUSDT", "64205.1", "64205.9"), ("ETHUSDT", "3102.55", "3102.61")):
         quote(symbol, bid, ask, now)
+        calm_minutes(symbol, Decimal(bid), min(now, clock.now()))  # a candle from the future would be denied
+
+
+def calm_minutes(symbol: str, price: Decimal, now: datetime) -> None:
+    """The last closed minutes of a symbol, without any movement."""
+    minute = now.replace(second=0, microsecond=0)
+    candles = [
+        Candle(symbol, Interval.M1, opened, opened + timedelta(milliseconds=59_999), price, price, price, price,
+               Decimal(1), price, 1)
+        for opened in (minute - timedelta(minutes=ago) for ago in range(1, 6))
+    ]  # fmt: skip
+    market.upsert_candles(candles=candles, now=now)
 
 
 def quote(symbol: str, bid: str, ask: str, now: datetime) -> None:

@@ -181,7 +181,7 @@ def test_rules_then_and_now_stand_side_by_side(row: Proposal) -> None:
 
 
 def test_limits_tightened_since_show_as_a_denial_of_now(row: Proposal) -> None:
-    limits = RiskLimits.objects.latest()
+    limits = RiskLimits.objects.filter(environment=seeding.ENVIRONMENT).latest()
     limits.pk, limits.version, limits.order_notional_max_quote = None, limits.version + 1, Decimal(50)
     limits.save(force_insert=True)
 

@@ -37,7 +37,7 @@ def row(server: Server) -> Proposal:
     Account.objects.update(clock_offset_ms=3, clock_measured_at=later)
     seeding.arm(later)
     seeding.quote("BTCUSDT", "64205.1", "64205.9", now)  # one from the future would be denied
-    limits = RiskLimits.objects.latest()
+    limits = RiskLimits.objects.filter(environment=seeding.ENVIRONMENT).latest()
     limits.pk, limits.version, limits.quote_age_max_seconds = None, limits.version + 1, Decimal(60)
     limits.save(force_insert=True)
     found = seeding.proposal(

@@ -1,6 +1,8 @@
 """The page of the trading control in Chromium, and the Halt button wherever one may be."""
 
 import os
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,13 @@ from playwright.sync_api import Page, expect
 
 from execution.models import Order
 from risk import selectors as risk
+from risk import services
 from risk.contracts import TradingState
 from risk.models import Kill
 from tests.web import seeding
 from tests.web.conftest import NARROW, WIDE, Server, Watched
 from tradingbot.core import clock
+from tradingbot.operations.rehearsal.world import ALL_WELL
 
 pytestmark = pytest.mark.browser
 PAGES = (
@@ -74,3 +78,27 @@ def test_scopes_name_what_they_touch_and_the_kill_shows_its_time(watched: Watche
     assert (kill.scope, kill.actor, risk.trading_state()) == ("cancel_entries", "ana", TradingState.HALTED)
     expect(page.locator("#kill-flatten button")).to_be_disabled()
     picture(page, "control-halted")
+
+
+@in_both_sizes
+def test_lowered_autonomy_shows_on_every_page_with_its_reason_and_the_way_back(
+    watched: Watched, entry: Order
+) -> None:
+    services.follow_health(health=replace(ALL_WELL, open_breakers=("rehearsal-1",)), now=clock.now())
+
+    for path in PAGES:
+        page = watched.open(path)
+        expect(page.locator("#autonomy")).to_have_text("approval only")
+        assert not page.evaluate("document.documentElement.scrollWidth > innerWidth"), path
+    page.locator("#trading-state summary").click()
+    expect(page.locator("#trading-state")).to_contain_text(
+        "Every entry waits for a person, because of advisor"
+    )
+    picture(page, "autonomy-header")
+    expect(page.locator("#way-back")).to_contain_text("the model has to answer the next probe")
+
+    page.goto(watched.server.url + "/approvals/")
+    services.follow_health(health=ALL_WELL, now=clock.now() + timedelta(seconds=1))
+    services.follow_health(health=ALL_WELL, now=clock.now() + timedelta(seconds=7))
+
+    expect(page.locator("#autonomy")).to_have_count(0)

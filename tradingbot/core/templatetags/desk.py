@@ -64,6 +64,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "cancelled": ("cancelled on the exchange", "good"),
     "ignored": ("ignored", "warn"),
     "reset": ("reset accepted", "good"),
+    "auto": ("automatic", "good"),
+    "approval": ("approval only", "warn"),
+    "exits": ("exits only", "warn"),
+    "halted": ("halted by itself", "bad"),
     "under_way": ("under way", "warn"),
     "done": ("done", "good"),
     "incomplete": ("not complete", "bad"),
@@ -236,6 +240,12 @@ def plain_number(value: Any) -> str:
 def raw_json(value: Any) -> str:
     """A stored answer of the exchange, as one line of JSON."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+@register.filter
+def autonomy_tone(level: str) -> str:
+    """The tone of a level of autonomy; what is not known is bad."""
+    return WORDS.get(level, ("", "bad"))[1]
 
 
 @register.filter

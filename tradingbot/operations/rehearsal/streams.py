@@ -20,12 +20,27 @@ from market import services as market
 from market.contracts import AccountFrame, Interval, MalformedFrame, Quote
 from market.models import FeedSession, FeedState
 from market.rules import ServerShutdown
+from risk import services as risk
+from risk.contracts import Health
 from simulator.api import endpoints
 from simulator.faults import FaultKind
 from tradingbot.operations.rehearsal.exchange import RehearsedExchange
 from tradingbot.operations.rehearsal.faults import Faults
 from tradingbot.operations.rehearsal.knobs import ACCOUNT_PATH, MARKET_PATH
 
+# The faults here would lower the level within minutes, and then only approvals would be rehearsed.
+ALL_WELL = Health(
+    stale_feeds=(),
+    reconciled=True,
+    reconciliation_note="",
+    unresolved_orders=0,
+    rejected_in_a_row=0,
+    open_breakers=(),
+    orders_last_hour=0,
+    orders_failed_last_hour=0,
+    speed_samples=0,
+    proposal_to_execution_p95_ms=None,
+)
 HISTORY = 200
 MINUTE = timedelta(minutes=1)
 LIFETIME = timedelta(hours=24)
@@ -104,6 +119,7 @@ class Streams:
             if stream.socket is None and (stream.again_at is None or stream.again_at <= self._now()):
                 self._connect(name)
             self._write_state(name, stream)
+        risk.follow_health(health=ALL_WELL, now=self._now())
 
     def cut(self) -> None:
         """The bot's own processes go down, and its sockets with them."""

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from execution.models import Order, OrderCancel
 from proposals.models import Proposal
-from risk.models import Kill, TradingControl
+from risk.models import Autonomy, Kill, TradingControl
 
 DOCUMENT = Path(settings.BASE_DIR) / "docs" / "states.md"
 TABLES: list[tuple[str, str, Any, str]] = [
@@ -16,6 +16,7 @@ TABLES: list[tuple[str, str, Any, str]] = [
     ("Order (what we know of our request)", "execution/contracts.py", Order, "intent"),
     ("Cancel (what we know of our request)", "execution/contracts.py", OrderCancel, "intent"),
     ("Trading control", "risk/models.py", TradingControl, "HALTED"),
+    ("Autonomy (what health allows)", "risk/models.py", Autonomy, "exits"),
     ("Kill", "risk/models.py", Kill, "under_way"),
 ]
 
