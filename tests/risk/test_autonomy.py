@@ -20,7 +20,7 @@ from tests.conftest import NOW
 from tests.risk.test_gate_services import assess, authorise
 from tradingbot.core import audit
 from tradingbot.core.models import Alert
-from tradingbot.operations.rehearsal.world import ALL_WELL
+from tradingbot.operations.rehearsal.streams import ALL_WELL
 
 AUTO, APPROVAL, EXITS, HALTED = AutonomyLevel
 LATER = rules.RECOVERS_AFTER
