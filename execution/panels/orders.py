@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Min
+
 from execution import selectors
-from execution.contracts import ENTRY_KINDS, PROTECTIVE_ROLES, OrderStatus, Role
+from execution.contracts import ENTRY_KINDS, PROTECTIVE_ROLES, OrderStatus, Role, Source
 from execution.models import Fill, Order
 from execution.selectors import protection
 from proposals import selectors as proposals
@@ -116,9 +118,10 @@ def _order_context(row: Order) -> dict[str, Any]:
 
 
 def timeline(row: Order, fills: list[Fill]) -> list[Step]:
-    """All that happened to an order, by time: from the proposal to the last fill.
+    """All that happened to an order, in sequence: from the proposal to the last fill.
 
-    Times are ours except of fills and of the exchange's reports, whose clock is the exchange's.
+    Times are ours until it was sent, then the exchange's, whatever came to us first; where the two clocks differ
+    nothing of the exchange's stands before the request.
     """
     proposal, intent = row.intent.proposal, row.intent
     steps = [
@@ -133,27 +136,39 @@ def timeline(row: Order, fills: list[Fill]) -> list[Step]:
         steps.append(Step(test.at, "order/test", words, tone))
     if row.sent_at:
         steps.append(Step(row.sent_at, "submitted", f"sent once as {row.client_order_id}", "idle"))
+    steps.sort(key=lambda step: step.at)
+    steps += _exchange_steps(row, fills, after=steps[-1].at)
+    return [
+        Step(s.at, s.name, s.detail, s.tone, max(0, _ms_between(steps[i - 1].at, s.at)) if i else None)
+        for i, s in enumerate(steps)
+    ]
+
+
+def _ms_between(start: datetime, end: datetime) -> int:
+    return round((end - start).total_seconds() * 1000)
+
+
+def _exchange_steps(row: Order, fills: list[Fill], *, after: datetime) -> list[Step]:
+    """What followed the request, by the exchange's time; of one instant first the acknowledgement, last the end."""
+    found: list[tuple[datetime, Step]] = []
     if row.acknowledged_at:
-        steps.append(Step(row.acknowledged_at, "ack", f"exchange order {row.exchange_order_id}", "good"))
+        told = row.events.exclude(source=Source.LOCAL).aggregate(first=Min("at"))["first"]
+        at = min([told or row.acknowledged_at, *(fill.at for fill in fills)])
+        found.append((at, Step(at, "ack", f"exchange order {row.exchange_order_id}", "good")))
     if row.unknown_since:
-        steps.append(Step(row.unknown_since, "unknown", "no certain answer; asking the exchange", "warn"))
+        step = Step(row.unknown_since, "unknown", "no certain answer; asking the exchange", "warn")
+        found.append((row.unknown_since, step))
     for fill in fills:
         fee = f"fee {plain(fill.commission)} {fill.commission_asset}"
         sentence = f"{plain(fill.quantity)} at {plain(fill.price)}, {fee}"
-        steps.append(Step(fill.at, "fill", sentence, "good"))
+        found.append((fill.at, Step(fill.at, "fill", sentence, "good")))
     if row.closed_at:
-        steps.append(Step(row.closed_at, (row.exchange_status or row.status).lower(), row.reason, "idle"))
-    steps.sort(key=lambda step: step.at)
-    return [
-        Step(
-            s.at,
-            s.name,
-            s.detail,
-            s.tone,
-            None if i == 0 else round((s.at - steps[i - 1].at).total_seconds() * 1000),
-        )
-        for i, s in enumerate(steps)
-    ]
+        end = Step(row.closed_at, (row.exchange_status or row.status).lower(), row.reason, "idle")
+        found.append((max(row.closed_at, *(at for at, _ in found), after), end))
+    found.sort(
+        key=lambda pair: max(pair[0], after)
+    )  # stable, so that one instant keeps the sequence of above
+    return [step for _, step in found]
 
 
 def _approval_steps(proposal: Proposal) -> list[Step]:

@@ -5,17 +5,19 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 
 from proposals import rules
-from proposals.contracts import DecisionRefused, ProposalStatus, QuantisedOrder
+from proposals.contracts import DecisionRefused, ProposalStatus, QuantisedOrder, Side
 from proposals.models import Proposal
 from tradingbot.core import alerts
-from tradingbot.core.decimals import plain
+from tradingbot.core.decimals import ceil_to_step, floor_to_step, plain
 from tradingbot.core.transitions import transition
 
 APPROVAL_ALERT = "approval_waiting"
 DENY = "deny"
+CENT = Decimal("0.01")
 
 
 @transaction.atomic
@@ -132,13 +134,17 @@ def _reject(
 
 
 def _ask_a_person(proposal: Proposal, order: QuantisedOrder, now: datetime) -> None:
-    quantity, cost = plain(order.quantity), plain(order.notional_quote)
+    # As the card shows it: a cost is never rounded down, proceeds never up.
+    if order.side == Side.BUY:
+        worth = f"At most {ceil_to_step(order.notional_quote, CENT)}"
+    else:
+        worth = f"At least {floor_to_step(order.quantity * order.worst_price, CENT)}"
     alerts.raise_alert(
         kind=APPROVAL_ALERT,
         severity="high",
         subject=f"{Proposal.TOPIC}:{proposal.pk}",
-        title=f"{order.side} {quantity} {proposal.symbol} waits for approval",
-        detail=f"At most {cost} in quote. Without an answer it expires at {proposal.expires_at:%H:%M:%S} UTC.",
+        title=f"{order.side} {plain(order.quantity)} {proposal.symbol} waits for approval",
+        detail=f"{worth} {settings.QUOTE_ASSET}. Without an answer it expires at {proposal.expires_at:%H:%M:%S} UTC.",
         now=now,
     )
 

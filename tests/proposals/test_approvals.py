@@ -76,6 +76,12 @@ def test_passed_above_the_threshold_waits_for_a_person_with_an_alert(proposed: M
     assert alert.title == "BUY 0.0025 BTCUSDT waits for approval"
 
 
+def test_alert_of_a_waiting_proposal_shows_its_cost_as_the_card_does(proposed: Make, now: datetime) -> None:
+    stored(judge(proposed(), now, order=order(notional_quote=Decimal("64.2063401"))))
+
+    assert "At most 64.21 USDT." in Alert.objects.get(kind="approval_waiting").detail
+
+
 def test_digest_of_the_stored_row_is_the_digest_that_was_shown(proposed: Make, now: datetime) -> None:
     finer_than_the_column = order(fee_quote=Decimal("0.05000000000000000001"))
 
