@@ -5,7 +5,7 @@ from math import ceil
 
 from django.db.models import Q, QuerySet
 
-from execution.contracts import IntentKind, OrderStatus, Role
+from execution.contracts import ENTRY_KINDS, IntentKind, OrderStatus, Role
 from execution.models import Order
 from execution.selectors.protection import ENVIRONMENT
 from market import selectors as market
@@ -22,7 +22,7 @@ SAMPLE_MAX = 500
 def health(*, now: datetime, reconciled: bool, note: str, switched_at: datetime | None) -> Health:
     """What the watch judges; `reconciled` and `note` are of the comparison with the exchange."""
     sent = Order.objects.filter(
-        environment=ENVIRONMENT, role=Role.ORDER, intent__kind=IntentKind.PROPOSAL, sent_at__isnull=False
+        environment=ENVIRONMENT, role=Role.ORDER, intent__kind__in=ENTRY_KINDS, sent_at__isnull=False
     )
     lately = sent.filter(sent_at__gt=now - WINDOW)
     took_ms = _took_ms(now)

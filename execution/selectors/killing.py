@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from django.db.models import Q
 
-from execution.contracts import IntentKind, Role
+from execution.contracts import ENTRY_KINDS, Role
 from execution.models import Order, Position
 from execution.selectors import protection
 from execution.selectors.protection import ENVIRONMENT, guards, live_orders
@@ -20,7 +20,7 @@ from tradingbot.core.decimals import floor_to_step
 def open_entries() -> list[Order]:
     """Purchases that a proposal came to and that may still fill; of a list its working leg."""
     rows = Order.objects.filter(
-        live_orders(), role=Role.ORDER, side="BUY", intent__kind=IntentKind.PROPOSAL
+        live_orders(), role=Role.ORDER, side="BUY", intent__kind__in=ENTRY_KINDS
     ).select_related("intent")
     return [order for order in rows.order_by("created_at", "pk") if not protection.has_ended(order)]
 

@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution import services
+from execution import selectors, services
 from execution.contracts import AnswerRefused, CancelStatus, IntentKind, OrderStatus
 from execution.models import ExecutionIntent, OperatorRequest, Order, OrderCancel
 from execution.rules import replacing
@@ -220,6 +220,17 @@ def test_second_request_for_the_same_order_is_refused(desk: Desk, entry: Order) 
         ask(entry)
 
     assert refusal.value.code == "ALREADY_ASKED"
+
+
+def test_replacement_is_an_entry_that_a_kill_would_cancel_and_counts_as_an_order_sent(
+    desk: Desk, entry: Order
+) -> None:
+    before = selectors.portfolio(now=clock.now()).orders_last_minute
+    ask(entry)
+    carry_out(desk)
+
+    assert [o.pk for o in selectors.open_entries()] == [o.pk for o in replacements()]
+    assert selectors.portfolio(now=clock.now()).orders_last_minute == before + 1
 
 
 # --- pure ---

@@ -1,0 +1,248 @@
+"""The account as the gate and the advisor see it."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from django.conf import settings
+
+from execution.contracts import ENTRY_KINDS, PROTECTIVE_ROLES, OrderStatus, Role
+from execution.models import (
+    Account,
+    AccountBalance,
+    Order,
+    Position,
+)
+from execution.selectors.comparisons import open_divergences, reconciliation_state
+from execution.selectors.health import health
+from execution.selectors.killing import is_residue
+from execution.selectors.ledger import (
+    net_flow_quote,
+    realised_since,
+)
+from execution.selectors.losses import recent_losses
+from execution.selectors.protection import (
+    ENVIRONMENT,
+    coins_locked,
+    live_orders,
+)
+from market import selectors as market
+from market.contracts import Quote
+from market.models import Instrument
+from proposals.contracts import APPROVED_STATUSES, AdvisorAccount, HeldPosition, ProposalStatus
+from proposals.models import Proposal
+from risk import selectors as risk
+from risk.contracts import Health, Holding, Portfolio
+from tradingbot.core.decimals import ZERO, plain
+
+CLOCK_MEASURED_WITHIN = timedelta(seconds=120)
+
+
+def quotes_of(symbols: Iterable[str]) -> dict[str, Quote]:
+    """Latest quotes of the symbols that have one."""
+    found = {symbol: market.latest_quote(symbol) for symbol in symbols}
+    return {symbol: quote for symbol, quote in found.items() if quote is not None}
+
+
+def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
+    """The account as the gate sees it, without the proposal `excluding`; what is unknown is None.
+
+    Reservations are live orders and proposals that wait or are approved, each at its worst (invariant 4).
+    """
+    instruments = {
+        i.symbol: i.base_asset
+        for i in Instrument.objects.filter(environment=ENVIRONMENT).only("symbol", "base_asset")
+    }
+    balances = {b.asset: b for b in AccountBalance.objects.filter(environment=ENVIRONMENT)}
+    held = list(Position.objects.filter(environment=ENVIRONMENT, quantity__gt=0))
+    held_assets = {asset for asset, balance in balances.items() if balance.free + balance.locked > 0}
+    needed = {p.symbol for p in held} | {s for s, base in instruments.items() if base in held_assets}
+    quotes = quotes_of(needed)
+    positions = [p for p in held if not is_residue(p, quotes.get(p.symbol))]
+    orders = list(Order.objects.filter(live_orders()))
+    waiting = _waiting(excluding)
+    reserved_quote, reserved_base = _reservations(orders, waiting)
+    reconciled, note = reconciliation_state(now)
+    account = Account.objects.filter(environment=ENVIRONMENT).first()
+    quote_balance = balances.get(settings.QUOTE_ASSET)
+    equity = _equity(balances, instruments, quotes) if balances else None
+    losses = recent_losses()
+    sent = Order.objects.filter(
+        environment=ENVIRONMENT, sent_at__isnull=False, role=Role.ORDER, intent__kind__in=ENTRY_KINDS
+    )
+    return Portfolio(
+        quote_asset=settings.QUOTE_ASSET,
+        free_quote=None if not balances else (quote_balance.free if quote_balance else ZERO),
+        free_base={
+            s: _sellable_base(s, balances[base]) for s, base in instruments.items() if base in balances
+        },
+        equity_quote=equity,
+        holdings={
+            p.symbol: Holding(
+                symbol=p.symbol,
+                quantity=p.quantity,
+                average_price=p.cost_quote / p.quantity,
+                mark_price=quotes[p.symbol].bid if p.symbol in quotes else None,
+            )
+            for p in positions
+        },
+        reserved_quote=reserved_quote,
+        reserved_base=reserved_base,
+        open_order_count=sum(o.role not in PROTECTIVE_ROLES for o in orders),
+        open_order_count_by_symbol=_counts(o.symbol for o in orders),
+        unresolved_order_count=len(
+            {o.intent_id for o in orders if o.status in {OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW}}
+        ),
+        realised_today_quote=realised_since(now.replace(hour=0, minute=0, second=0, microsecond=0)),
+        unrealised_quote=_unrealised(held, quotes),
+        orders_last_minute=sent.filter(sent_at__gt=now - timedelta(minutes=1)).count(),
+        orders_last_hour=sent.filter(sent_at__gt=now - timedelta(hours=1)).count(),
+        pending_by_symbol=_pending(waiting),
+        blocked_symbols=blocked_symbols(orders),
+        reconciled=reconciled,
+        reconciliation_note=note,
+        clock_offset_ms=account.clock_offset_ms
+        if account and account.clock_measured_at and now - account.clock_measured_at < CLOCK_MEASURED_WITHIN
+        else None,
+        equity_peak_quote=equity_peak_quote(account, equity),
+        loss_streak=losses.streak,
+        last_loss_at=losses.last_at,
+        last_loss_by_symbol=losses.last_by_symbol,
+    )
+
+
+def equity_peak_quote(account: Account | None, equity_quote: Decimal | None) -> Decimal | None:
+    """The highest equity so far, moved by all deposits and withdrawals until now; None while it is unknown.
+
+    `Account.equity_peak_quote` is net of them. Before the first point of the curve the present is the peak.
+    """
+    if account is None or equity_quote is None:
+        return None
+    if account.equity_peak_quote is None:
+        return equity_quote
+    flow = net_flow_quote()
+    return None if flow is None else max(account.equity_peak_quote + flow, equity_quote)
+
+
+def _sellable_base(symbol: str, balance: AccountBalance) -> Decimal:
+    """What is free, and what our own protection locks, which an exit cancels before it sells."""
+    if not balance.locked:
+        return balance.free
+    return balance.free + min(balance.locked, coins_locked(symbol))
+
+
+def _counts(symbols: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = defaultdict(int)
+    for symbol in symbols:
+        counts[symbol] += 1
+    return dict(counts)
+
+
+def _waiting(excluding: UUID | None) -> list[Proposal]:
+    """Proposals that may become orders: pending, or approved and not claimed."""
+    rows = (
+        Proposal.objects.filter(environment=ENVIRONMENT, claimed_at__isnull=True)
+        .filter(status__in=[ProposalStatus.PENDING_APPROVAL, *APPROVED_STATUSES])
+        .only("symbol", "side", "notional_quote", "fee_quote", "quantity")
+    )
+    return [row for row in rows if row.pk != excluding]
+
+
+def _reservations(
+    orders: list[Order], waiting: list[Proposal]
+) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
+    quote: dict[str, Decimal] = defaultdict(lambda: ZERO)
+    base: dict[str, Decimal] = defaultdict(lambda: ZERO)
+    for order in orders:
+        quote[order.symbol] += order.reserved_quote
+        if order.role not in PROTECTIVE_ROLES:  # what protects is in nobody's way: an exit cancels it
+            base[order.symbol] += order.reserved_base
+    for proposal in waiting:
+        if proposal.side == "BUY":
+            quote[proposal.symbol] += (proposal.notional_quote or ZERO) + (proposal.fee_quote or ZERO)
+        else:
+            base[proposal.symbol] += proposal.quantity or ZERO
+    return dict(quote), dict(base)
+
+
+def _pending(waiting: list[Proposal]) -> dict[str, list[str]]:
+    pending: dict[str, list[str]] = defaultdict(list)
+    for proposal in waiting:
+        pending[proposal.symbol].append(proposal.side)
+    return dict(pending)
+
+
+def _equity(
+    balances: dict[str, AccountBalance], instruments: dict[str, str], quotes: dict[str, Quote]
+) -> Decimal | None:
+    """Quote balance plus every held base asset at the bid; None while a held asset that is traded has no price."""
+    cash = balances.get(settings.QUOTE_ASSET)
+    total = cash.free + cash.locked if cash else ZERO
+    for symbol, base_asset in instruments.items():
+        balance = balances.get(base_asset)
+        if balance is None or balance.free + balance.locked == 0:
+            continue
+        if symbol not in quotes:
+            return None
+        total += (balance.free + balance.locked) * quotes[symbol].bid
+    return total
+
+
+def _unrealised(positions: list[Position], quotes: dict[str, Quote]) -> Decimal | None:
+    if any(p.symbol not in quotes for p in positions):
+        return None
+    return sum((p.quantity * quotes[p.symbol].bid - p.cost_quote for p in positions), ZERO)
+
+
+def blocked_symbols(orders: Iterable[Order]) -> dict[str, str]:
+    """Symbols that take no new order, with the reason: an order of unknown fate, or an open divergence."""
+    blocked = {
+        o.symbol: f"order {o.client_order_id} is {o.status}"
+        for o in orders
+        if o.status in {OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW}
+    }
+    for divergence in open_divergences():
+        for symbol in [divergence.symbol] if divergence.symbol else settings.SYMBOLS:
+            blocked.setdefault(symbol, f"divergence {divergence.pk} ({divergence.kind}) is open")
+    return blocked
+
+
+def health_of_parts(now: datetime) -> Health:
+    """How the parts do now, for the level of autonomy."""
+    reconciled, note = reconciliation_state(now)
+    control = risk.control()
+    return health(
+        now=now, reconciled=reconciled, note=note, switched_at=control.changed_at if control else None
+    )
+
+
+def advisor_account(symbol: str, now: datetime) -> AdvisorAccount:
+    """What the advisor is told of the account (`settings.ADVISOR_ACCOUNT`)."""
+    books = portfolio(now=now)
+    position = Position.objects.filter(environment=ENVIRONMENT, symbol=symbol, quantity__gt=0).first()
+    if position is not None and is_residue(position, market.latest_quote(symbol)):
+        position = None
+    limits = risk.current_limits()
+    gross = sum((h.exposure_quote or ZERO for h in books.holdings.values()), ZERO) + sum(
+        books.reserved_quote.values(), ZERO
+    )
+    remaining = {"order_notional_quote": plain(limits.order_notional_max_quote)}
+    if books.equity_quote is not None:
+        room = books.equity_quote * limits.gross_exposure_max_pct / 100 - gross
+        remaining["exposure_quote"] = plain(max(ZERO, room).quantize(Decimal("0.01")))
+    return AdvisorAccount(
+        free_quote=books.free_quote,
+        free_base=books.free_base.get(symbol),
+        position=None
+        if position is None
+        else HeldPosition(
+            quantity=position.quantity,
+            average_price=position.cost_quote / position.quantity,
+            stop_price=position.stop_price,
+            target_price=position.target_price,
+            opened_at=position.opened_at,
+        ),
+        limits_remaining=remaining,
+    )
