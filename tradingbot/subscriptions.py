@@ -30,6 +30,7 @@ ROUTES: dict[str, str] = {
     "tradingbot.operations.tasks.deliver_alerts": "alerts",
     "tradingbot.operations.tasks.tend_alerts": "alerts",
     "tradingbot.operations.tasks.canary_alerts": "alerts",
+    "tradingbot.operations.tasks.anchor_audit": "alerts",
     "tradingbot.operations.tasks.canary_streams": "streams",
     "tradingbot.operations.tasks.canary_advisor": "advisor",
 }
@@ -56,6 +57,7 @@ SWEEPS: dict[str, float] = {
     "tradingbot.operations.tasks.watch_health": 2.0,
     "tradingbot.operations.tasks.deliver_alerts": 2.0,
     "tradingbot.operations.tasks.tend_alerts": 10.0,
+    "tradingbot.operations.tasks.anchor_audit": 600.0,
     "tradingbot.operations.tasks.canary_trading": 5.0,
     "tradingbot.operations.tasks.canary_alerts": 5.0,
     "tradingbot.operations.tasks.canary_streams": 5.0,

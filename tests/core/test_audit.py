@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -13,6 +14,11 @@ from tests.proposals.races import race
 from tradingbot.core import audit
 from tradingbot.core.models import AuditRecord
 
+RIGHTS = (
+    import_module("tradingbot.core.migrations.0004_audit_rights")
+    .FORWARD.partition("REVOKE DELETE")[0]
+    .replace(", TRUNCATE", "")
+)
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -27,9 +33,12 @@ def execute(sql: str, *values: Any) -> None:
 
 def tamper(sql: str) -> None:
     """As a superuser of the database who knows of the triggers."""
-    execute("ALTER TABLE core_auditrecord DISABLE TRIGGER core_audit_guard")
-    execute(sql)
-    execute("ALTER TABLE core_auditrecord ENABLE TRIGGER core_audit_guard")
+    with transaction.atomic():
+        execute("GRANT UPDATE, DELETE ON core_auditrecord TO CURRENT_USER")
+        execute("ALTER TABLE core_auditrecord DISABLE TRIGGER core_audit_guard")
+        execute(sql)
+        execute("ALTER TABLE core_auditrecord ENABLE TRIGGER core_audit_guard")
+        execute(RIGHTS)
 
 
 def test_links_are_numbered_and_chained_at_commit() -> None:
@@ -55,22 +64,48 @@ def test_a_rolled_back_change_leaves_no_gap() -> None:
     assert audit.first_broken_link() is None
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "UPDATE core_auditrecord SET actor = 'mallory'",
-        "UPDATE core_auditrecord SET body = '{}'",
-        "UPDATE core_auditrecord SET hash = NULL",
-        "DELETE FROM core_auditrecord",
-    ],
-)
-def test_the_database_refuses_to_change_or_delete(sql: str) -> None:
+CHANGES = [
+    "UPDATE core_auditrecord SET actor = 'mallory'",
+    "UPDATE core_auditrecord SET body = '{}'",
+    "UPDATE core_auditrecord SET hash = NULL",
+    "DELETE FROM core_auditrecord",
+]
+
+
+@pytest.mark.parametrize("sql", CHANGES)
+def test_the_triggers_refuse_to_change_or_delete_whatever_the_rights(sql: str) -> None:
     write()
 
-    with pytest.raises(Error, match="append-only"):
-        execute(sql)
+    with transaction.atomic():
+        execute("GRANT UPDATE, DELETE ON core_auditrecord TO CURRENT_USER")
+        with pytest.raises(Error, match="append-only"), transaction.atomic():
+            execute(sql)
+        transaction.set_rollback(True)
 
     assert audit.first_broken_link() is None
+
+
+@pytest.mark.parametrize("sql", [change for change in CHANGES if "hash" not in change])
+def test_the_rights_refuse_to_change_or_delete_whatever_the_triggers(sql: str) -> None:
+    write()
+
+    with transaction.atomic():
+        execute("ALTER TABLE core_auditrecord DISABLE TRIGGER core_audit_guard")
+        with pytest.raises(Error, match="permission denied"), transaction.atomic():
+            execute(sql)
+        transaction.set_rollback(True)
+
+    assert audit.first_broken_link() is None
+
+
+def test_the_chain_takes_links_with_these_rights_and_the_product_is_no_superuser() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = CURRENT_USER")
+        assert cursor.fetchone() == (False,)
+
+    write()
+
+    assert AuditRecord.objects.get().sequence == 1
 
 
 def test_the_database_refuses_to_truncate() -> None:

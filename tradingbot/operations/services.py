@@ -1,14 +1,17 @@
 """Watching the parts: an alert for each thing wrong, closed by itself when it ends."""
 
 from datetime import datetime, timedelta
+from pathlib import Path
 
+from django.conf import settings
 from django.db import transaction
 
-from tradingbot.core import alerts, heartbeats
-from tradingbot.core.models import Heartbeat
+from tradingbot.core import alerts, anchors, heartbeats
+from tradingbot.core.models import Alert, Heartbeat
 from tradingbot.operations import selectors
 
 WATCH = "health_watch"
+ANCHOR_FAILED = "audit_anchor_failed"
 # A watch that was interrupted gives the parts this long to show themselves before it complains.
 GRACE_SECONDS = 20
 INTERRUPTED_AFTER_SECONDS = 20
@@ -36,6 +39,22 @@ def watch_health(*, now: datetime) -> None:
             dedupe_key=key,
             now=now,
         )
+
+
+def anchor_audit(*, now: datetime) -> None:
+    """Write today's anchor of the audit chain, if it is not there yet; a folder that refuses it is an alert."""
+    try:
+        anchors.write_anchor(folder=Path(settings.AUDIT_ANCHORS_DIR), now=now)
+    except OSError as error:
+        alerts.raise_alert(
+            kind=ANCHOR_FAILED,
+            severity=Alert.Severity.HIGH,
+            title="The audit chain could not be anchored today",
+            detail=f"{settings.AUDIT_ANCHORS_DIR}: {error.strerror}. Make the folder writable; it is tried again.",
+            now=now,
+        )
+        return
+    alerts.resolve_alerts(dedupe_key=f"{ANCHOR_FAILED}:", now=now)
 
 
 def _watching_since(now: datetime) -> datetime:

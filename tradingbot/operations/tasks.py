@@ -46,6 +46,12 @@ def tend_alerts(**_: Any) -> None:
 
 
 @shared_task
+def anchor_audit(**_: Any) -> None:
+    """Once a day write the end of the audit chain to a file; looked at every ten minutes."""
+    services.anchor_audit(now=now())
+
+
+@shared_task
 def watch_health(**_: Any) -> None:
     """Raise and close the alerts about the parts."""
     services.watch_health(now=now())

@@ -1,16 +1,19 @@
-"""`manage.py audit_verify`: recompute the audit chain and name its first broken link."""
+"""`manage.py audit_verify`: recompute the audit chain, hold it against its anchors, name the first broken link."""
 
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from tradingbot.core import audit
+from tradingbot.core import anchors, audit
 from tradingbot.core.models import AuditHead, AuditRecord
 
 
 class Command(BaseCommand):
     help = (
-        "Recompute the hash chain of the audit log; exit code 1 and the first broken link when it is broken."
+        "Recompute the hash chain of the audit log and hold it against its daily anchors; "
+        "exit code 1 and the first broken link when it is broken."
     )
 
     def handle(self, **_: Any) -> None:
@@ -26,4 +29,9 @@ class Command(BaseCommand):
         head = AuditHead.objects.first()
         if (head.sequence if head else 0) != links:
             raise CommandError(f"audit chain broken at link {links + 1}: the end of the chain is missing")
-        self.stdout.write(f"audit chain holds: {links} links")
+        try:
+            held = anchors.verify(Path(settings.AUDIT_ANCHORS_DIR))
+        except anchors.AnchorBroken as error:
+            raise CommandError(f"audit chain broken: {error}") from error
+        since = f", {len(held)} anchors, the last of {held[-1].at}" if held else ", no anchor yet"
+        self.stdout.write(f"audit chain holds: {links} links{since}")
