@@ -14,8 +14,11 @@
   function offer() {
     if (!("PushManager" in window) || !("Notification" in window)) return say("This browser knows no push messages. On an iPhone, install the page first.");
     if (Notification.permission === "denied") return say("Notifications of this page are blocked in the browser's settings.");
-    say("Not told yet, or told already if it stands above.");
     button.hidden = false;
+    say("");
+    navigator.serviceWorker.ready.then((worker) => worker.pushManager.getSubscription()).then((held) => {
+      if (held && !says.textContent) say("This browser has subscribed. If it does not stand above, press again.");
+    }, () => {});
   }
 
   button.addEventListener("click", async () => {
