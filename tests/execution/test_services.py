@@ -365,6 +365,18 @@ def test_failed_query_degrades_the_run_and_changes_nothing(desk: Desk) -> None:
     assert not selectors.reconciliation_state(clock.now())[0]
 
 
+def test_degraded_reconciliation_is_an_alert_until_a_run_completes(desk: Desk) -> None:
+    desk.exchange.arm(
+        kind="status", method="GET", path="/api/v3/openOrders", status=503, phase="before", count=1
+    )
+
+    desk.reconcile()
+    assert Alert.objects.get(kind="reconciliation_degraded").resolved_at is None
+    desk.reconcile()
+
+    assert Alert.objects.get(kind="reconciliation_degraded").resolved_at is not None
+
+
 def test_withdrawal_is_booked_as_a_foreign_movement(desk: Desk) -> None:
     desk.exchange.post("/sim/deposit", {"apiKey": desk.exchange.api_key, "asset": "USDT", "amount": "-100"})
     desk.hear(

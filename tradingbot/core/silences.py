@@ -11,7 +11,9 @@ from tradingbot.core.models import Alert, AlertSilence
 
 SILENCE_MAX = timedelta(days=7)
 # The switch was thrown, or money stands without protection: nobody may choose not to be told.
-NEVER_SILENCED = frozenset({"trading_control", "position_unprotected", "protection_failed"})
+NEVER_SILENCED = frozenset(
+    {"trading_control", "position_unprotected", "protection_failed", "stop_run_over"}
+)
 _KILL = "kill"
 
 
