@@ -17,7 +17,7 @@ from execution.models import (
 )
 from execution.selectors.comparisons import open_divergences, reconciliation_state
 from execution.selectors.health import health
-from execution.selectors.killing import is_residue
+from execution.selectors.killing import is_dust, is_residue
 from execution.selectors.ledger import (
     net_flow_quote,
     realised_since,
@@ -42,8 +42,7 @@ CLOCK_MEASURED_WITHIN = timedelta(seconds=120)
 
 def quotes_of(symbols: Iterable[str]) -> dict[str, Quote]:
     """Latest quotes of the symbols that have one."""
-    found = {symbol: market.latest_quote(symbol) for symbol in symbols}
-    return {symbol: quote for symbol, quote in found.items() if quote is not None}
+    return market.latest_quotes(set(symbols))
 
 
 def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
@@ -60,7 +59,8 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
     held_assets = {asset for asset, balance in balances.items() if balance.free + balance.locked > 0}
     needed = {p.symbol for p in held} | {s for s, base in instruments.items() if base in held_assets}
     quotes = quotes_of(needed)
-    positions = [p for p in held if not is_residue(p, quotes.get(p.symbol))]
+    filters = market.filters_by_symbol([p.symbol for p in held])
+    positions = [p for p in held if not is_dust(p, quotes.get(p.symbol), filters.get(p.symbol))]
     orders = list(Order.objects.filter(live_orders()))
     waiting = _waiting(excluding)
     reserved_quote, reserved_base = _reservations(orders, waiting)

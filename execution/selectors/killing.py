@@ -8,9 +8,9 @@ from django.db.models import Q
 from execution.contracts import ENTRY_KINDS, Role
 from execution.models import Order, Position
 from execution.selectors import protection
-from execution.selectors.protection import ENVIRONMENT, guards, live_orders
+from execution.selectors.protection import ENVIRONMENT, filters_of, guards, live_orders
 from market import selectors as market
-from market.contracts import Quote, UnknownInstrument
+from market.contracts import Quote, SymbolFilters
 from proposals import selectors as proposals
 from proposals.contracts import APPROVED_STATUSES, ProposalStatus
 from risk.contracts import KillPreview, TouchedOrder, TouchedPosition
@@ -52,14 +52,17 @@ def sellable_positions() -> list[Position]:
 
 
 def is_residue(position: Position, quote: Quote | None) -> bool:
+    """`is_dust` by the filters as last read."""
+    return is_dust(position, quote, filters_of(position.symbol))
+
+
+def is_dust(position: Position, quote: Quote | None, filters: SymbolFilters | None) -> bool:
     """Whether a position is dust: less than one step, or worth less than the exchange lets one sell.
 
     It stays on the books and in the equity, yet is nothing that one could exit. Without a price or filters
     it is taken for a position.
     """
-    try:
-        filters = market.symbol_filters(position.symbol)
-    except UnknownInstrument:
+    if filters is None:
         return False
     sellable = floor_to_step(position.quantity, max(filters.quantity_step, filters.market_quantity_step))
     if sellable < max(filters.quantity_min, filters.market_quantity_min) or sellable == 0:

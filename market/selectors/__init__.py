@@ -12,18 +12,20 @@ from market.selectors.feeds import (
     stale_feeds,
     stream_names,
 )
-from market.selectors.instruments import symbol_filters
+from market.selectors.instruments import filters_by_symbol, symbol_filters
 from market.selectors.last_prices import last_price
-from market.selectors.quotes import latest_quote
+from market.selectors.quotes import latest_quote, latest_quotes
 from market.selectors.trades import recent_trade_holes, recent_trades
 
 __all__ = [
     "closed_candles",
     "feed_health",
+    "filters_by_symbol",
     "holes_between",
     "last_closed",
     "last_price",
     "latest_quote",
+    "latest_quotes",
     "recent_attempts",
     "recent_holes",
     "recent_range",

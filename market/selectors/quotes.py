@@ -1,5 +1,6 @@
 """The latest best bid and ask: Redis first, Postgres when Redis has none or does not answer."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -25,6 +26,24 @@ def latest_quote(symbol: str) -> contracts.Quote | None:
     if values and None not in values:
         return _from_cache(symbol, cast("list[str]", values))
     return _from_database(symbol)
+
+
+def latest_quotes(symbols: Collection[str]) -> dict[str, contracts.Quote]:
+    """The last quotes of those of `symbols` that have one, by one question to Redis."""
+    asked = list(symbols)
+    try:
+        pipeline = _redis().pipeline(transaction=False)
+        for symbol in asked:
+            pipeline.hmget(quote_key(symbol), _FIELDS)
+        answers = pipeline.execute()
+    except redis.RedisError:
+        answers = [[] for _ in asked]
+    found: dict[str, contracts.Quote] = {}
+    for symbol, values in zip(asked, answers, strict=True):
+        quote = _from_cache(symbol, values) if values and None not in values else _from_database(symbol)
+        if quote is not None:
+            found[symbol] = quote
+    return found
 
 
 def quote_key(symbol: str) -> str:
