@@ -11,6 +11,7 @@ from benchmarks import (
     approval_speed,
     execution_books,
     execution_orders,
+    gate_speed,
     machine,
     memory,
     page_speed,
@@ -22,7 +23,7 @@ from benchmarks.figures import CouldNotMeasure, Figure, print_table
 from tradingbot.launcher.errors import LauncherError
 
 RECORDING = machine.ROOT.parent / "shared" / "data" / "BTCUSDT-1m-2023-03-01_21.csv.gz"
-NAMES = ("proposal", "approval", "page", "orders", "books", "simulator", "start")
+NAMES = ("proposal", "approval", "gate", "page", "orders", "books", "simulator", "start")
 
 
 def main(arguments: list[str]) -> int:
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> int:
     benchmarks: dict[str, Callable[[], list[Figure]]] = {
         "proposal": proposal_speed.measure,
         "approval": approval_speed.measure,
+        "gate": gate_speed.measure,
         "page": page_speed.measure,
         "orders": execution_orders.measure,
         "books": execution_books.measure,

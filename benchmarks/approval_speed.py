@@ -49,7 +49,7 @@ class Desk:
         """Open the page, then press the button: microseconds just before the POST and after its answer."""
         page = self.open(f"/approvals/{proposal_id}/")
         form = page[page.index('id="approve-form"') :]
-        data = {name: _hidden(form, name) for name in ("version", "digest")}
+        data = {name: _hidden(form, name) for name in ("version", "digest", "shown")}
         token = re.search(r'"X-CSRFToken": "([^"]+)"', page)
         assert token is not None
         headers = {"X-CSRFToken": token[1], "HX-Request": "true", "Referer": f"{self._url}/approvals/"}
@@ -166,5 +166,6 @@ def _figures(rows: list[dict[str, Any]], alone: list[float]) -> list[Figure]:
         figure("  -> send begins (gate, intent committed)", took("claimed", "sent")),
         figure("  -> accepted (submitted committed, request)", took("sent", "accepted")),
         figure("approval click -> acknowledged on our books", took("clicked", "acknowledged")),
-        figure("approval click -> answer of the page", took("clicked", "answered")),
+        # The answer follows the commit, so it bounds the decision from above, by the rendering of its panels.
+        figure("approval click -> decision committed and answered", took("clicked", "answered")),
     ]

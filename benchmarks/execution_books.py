@@ -43,7 +43,8 @@ def servers() -> Iterator[dict[str, str]]:
             processes.stop(started, STOP_SECONDS)
 
 
-def _run(command: list[str], env: dict[str, str]) -> str:
+def run_python(command: list[str], env: dict[str, str]) -> str:
+    """What a command of ours printed; CouldNotMeasure when it failed."""
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
@@ -61,8 +62,8 @@ def _run(command: list[str], env: dict[str, str]) -> str:
 def measure() -> list[Figure]:
     """Each on its own servers, one after the other."""
     with servers() as env:
-        _run(["manage.py", "migrate", "--noinput", "-v", "0"], env)
-        found = json.loads(_run(["-m", "benchmarks.execution_inside"], env).splitlines()[-1])
+        run_python(["manage.py", "migrate", "--noinput", "-v", "0"], env)
+        found = json.loads(run_python(["-m", "benchmarks.execution_inside"], env).splitlines()[-1])
     for note in found["notes"]:
         print(note)
     figures = [Figure(row["name"], row["n"], row["value"], None, row["unit"]) for row in found["figures"]]

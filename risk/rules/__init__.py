@@ -18,11 +18,12 @@ from risk.contracts import (
 )
 from risk.rules import freshness, halts, pace, permission, pricing, protection, sizing
 from risk.rules.halts import VOLATILITY_MINUTES
+from risk.rules.limits import LIMIT_NAMES
 from risk.rules.order import form_order, reduced_order
 from risk.rules.reading import Case, Finding, Unreadable
 from tradingbot.core.decimals import wide_context
 
-__all__ = ["RULES", "VOLATILITY_MINUTES", "Rule", "evaluate", "people_needed", "reduced_order"]
+__all__ = ["LIMIT_NAMES", "RULES", "VOLATILITY_MINUTES", "Rule", "evaluate", "people_needed", "reduced_order"]
 
 # What reading a wrong input can raise: each denies, none gets out. Decimal's own errors are ArithmeticErrors.
 UNREADABLE = (
