@@ -11,9 +11,7 @@ from tradingbot.core.models import Alert, AlertSilence
 
 SILENCE_MAX = timedelta(days=7)
 # The switch was thrown, or money stands without protection: nobody may choose not to be told.
-NEVER_SILENCED = frozenset(
-    {"trading_control", "position_unprotected", "protection_failed", "stop_run_over"}
-)
+NEVER_SILENCED = frozenset({"trading_control", "position_unprotected", "protection_failed", "stop_run_over"})
 _KILL = "kill"
 
 
