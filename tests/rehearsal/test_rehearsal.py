@@ -80,6 +80,8 @@ def test_every_knob_strikes_and_the_books_still_agree(
 
     # The turn of a list's pending legs comes too seldom among all the others: the next test is theirs.
     assert kinds - set(report.faults) <= {FaultKind.REJECT_PENDING}
+    assert "still open" not in report.unknowns
+    assert dealt or report.unknowns
     assert (report.duplicates, report.lost, report.unexplained) == (0, 0, 0)
 
 

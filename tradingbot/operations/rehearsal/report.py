@@ -1,5 +1,7 @@
 """What a seed came to, read from the bot's own tables and the auditor's count, and the lines that tell it."""
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +16,14 @@ from tradingbot.core import audit
 from tradingbot.core.models import AuditRecord
 
 BY_PROBE = {"GET order": "REST by id", "GET orderList": "REST by list", "scan": "all orders and trades"}
+FIGURES = re.compile(r"\[[^]]*\]|-?\d+(\.\d+)?")
 BY_SOURCE = {"rest": "an answer to a cancel", "poll": "reconciliation"}
 
 
 @dataclass(slots=True)
 class Report:
-    """What one seed came to. `unknowns` counts orders of unknown fate by what ended it."""
+    """What one seed came to. `unknowns` counts orders of unknown fate by what ended it, `reviews` those that
+    were handed to a person by why."""
 
     seed: int
     market_days: float = 0.0
@@ -31,7 +35,7 @@ class Report:
     duplicates: int = 0
     lost: int = 0
     unexplained: int = 0
-    manual_reviews: int = 0
+    reviews: Counter[str] = field(default_factory=Counter)
     unknowns: Counter[str] = field(default_factory=Counter)
     divergences_settled: Counter[str] = field(default_factory=Counter)
     gaps: int = 0
@@ -62,9 +66,12 @@ def open_divergences() -> int:
     return len(execution_selectors.open_divergences())
 
 
-def reviews() -> int:
-    """How often an order was handed to a person."""
-    return AuditRecord.objects.filter(action=f"{Order.TOPIC}.{OrderStatus.MANUAL_REVIEW}").count()
+def reviews() -> Counter[str]:
+    """How often an order was handed to a person, by the reason without its figures."""
+    bodies = AuditRecord.objects.filter(action=f"{Order.TOPIC}.{OrderStatus.MANUAL_REVIEW}").values_list(
+        "body", flat=True
+    )
+    return Counter(FIGURES.sub("…", json.loads(body)["payload"]["reason"]) for body in bodies)
 
 
 def unknowns() -> Counter[str]:
@@ -115,7 +122,7 @@ def line_of(report: Report) -> str:
     return (
         f"seed {report.seed}: {report.market_days:.1f} days, {report.orders} orders, "
         f"{report.faults.total()} faults, {report.crashes} crashes, {dict(report.statuses)}, "
-        f"{report.unknowns.total()} unknown for a time, {report.manual_reviews} reviews, "
+        f"{report.unknowns.total()} unknown for a time, {report.reviews.total()} reviews, "
         f"{report.seconds_unprotected:.0f} s unprotected, {report.wall_seconds:.0f} s"
     )
 
@@ -125,18 +132,18 @@ def summary(reports: Sequence[Report], *, seeds: int, failed: int, wall_seconds:
     faults, statuses = _sum(r.faults for r in reports), _sum(r.statuses for r in reports)
     days, orders = sum(r.market_days for r in reports), sum(r.orders for r in reports)
     duplicates, lost = sum(r.duplicates for r in reports), sum(r.lost for r in reports)
-    left, reviewed = sum(r.unexplained for r in reports), sum(r.manual_reviews for r in reports)
+    left, reviewed = sum(r.unexplained for r in reports), _sum(r.reviews for r in reports)
     return [
         f"days: {days:.1f} in {sum(r.steps for r in reports)} steps; orders: {orders}, by state {_told(statuses)}",
         f"faults by kind: {_told(faults)}; processes that died: {sum(r.crashes for r in reports)}",
         f"unknown for a time, by what ended it: {_told(_sum(r.unknowns for r in reports))}",
-        f"handed to a person: {reviewed}; duplicates: {duplicates}; lost: {lost}; divergences left: {left}",
+        f"handed to a person: {_told(reviewed)}; duplicates: {duplicates}; lost: {lost}; divergences left: {left}",
         f"divergences settled: {_told(_sum(r.divergences_settled for r in reports))}",
         f"order lists: {_told(_sum(r.lists for r in reports))}; without protection: "
         f"{sum(r.gaps for r in reports)} times, {sum(r.seconds_unprotected for r in reports):.0f} s",
         f"wall time: {wall_seconds:.0f} s, of the seeds {sum(r.wall_seconds for r in reports):.0f} s",
         f"rehearsal: seeds={seeds} market_days={days:.1f} orders={orders} faults={faults.total()} "
-        f"duplicates={duplicates} lost={lost} unexplained={left + failed} manual_review={reviewed}",
+        f"duplicates={duplicates} lost={lost} unexplained={left + failed} manual_review={reviewed.total()}",
     ]
 
 

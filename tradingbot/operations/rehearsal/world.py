@@ -309,7 +309,7 @@ class World:
             duplicates=self.auditor.duplicates,
             lost=self.auditor.lost,
             unexplained=reporting.open_divergences(),
-            manual_reviews=reporting.reviews(),
+            reviews=reporting.reviews(),
             unknowns=reporting.unknowns(),
             divergences_settled=reporting.settled_divergences(),
             gaps=gaps,
