@@ -8,6 +8,8 @@ import pytest
 import redis
 from django.conf import settings
 from django.db import connection
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.exchange import SimulatedExchange
@@ -22,6 +24,12 @@ CHROMIUM_ARGS = [
     "--no-first-run",
 ]
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+
+# A busy machine is slow at drawing examples; that says nothing of the code under test.
+hypothesis_settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
