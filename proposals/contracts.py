@@ -57,6 +57,13 @@ REQUEST_WAITS_SECONDS_MAX = 120
 SHOWN_SECONDS_MAX = 10
 
 
+class ModelApi(StrEnum):
+    """How a model is asked. Local servers speak Chat Completions; Responses where it is offered."""
+
+    CHAT_COMPLETIONS = "chat_completions"
+    RESPONSES = "responses"
+
+
 class Action(StrEnum):
     BUY = "BUY"
     SELL = "SELL"
@@ -175,7 +182,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The one choice of a Chat Completions body. Tokens are None where the server does not count them."""
+    """The one choice of a Chat Completions body, or the one message of a Responses body.
+
+    Tokens are None where the server does not count them.
+    """
 
     text: str
     refusal: str

@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 
 from market.contracts import Interval
-from proposals.contracts import TRANSITIONS, Action, OrderType, ProposalStatus, Side
+from proposals.contracts import TRANSITIONS, Action, ModelApi, OrderType, ProposalStatus, Side
 from proposals.rules.scoring import RULE_VERSION, Score
 from tradingbot.core.fields import AmountField, EnvironmentField
 
@@ -29,6 +29,12 @@ class Strategy(models.Model):
     symbols = models.JSONField(default=list, help_text='For example ["BTCUSDT", "ETHUSDT"]')
     interval = models.CharField(max_length=4, choices=choices_of(Interval), default=Interval.M1)
     model = models.CharField(max_length=80, blank=True, help_text="Empty: ADVISOR_MODEL of the settings")
+    api = models.CharField(
+        max_length=20,
+        choices=choices_of(ModelApi),
+        default=ModelApi.CHAT_COMPLETIONS,
+        help_text="Chat Completions is what local servers speak; Responses where the model's server offers it",
+    )
     prompt_version = models.CharField(max_length=16, default="v1")
     decisions_per_hour_max = models.PositiveIntegerField(
         default=3600, help_text="Calls of the model in an hour; beyond it every decision is NO_TRADE"
@@ -329,6 +335,9 @@ class AdvisorBreaker(models.Model):
     """The circuit breaker of one (URL, model), shared by all workers through this row."""
 
     name = models.CharField(primary_key=True, max_length=120)
+    shadow = models.BooleanField(
+        default=False, help_text="Of shadow strategies: nothing that trades waits for it"
+    )
     state = models.CharField(max_length=12, default="closed", help_text="closed, open or half_open")
     failures = models.IntegerField(default=0)
     trips = models.IntegerField(default=0)

@@ -165,7 +165,7 @@ def state(user: Any, argument: str) -> dict[str, Any]:
     """Breakers of the models, and each strategy with its budget."""
     now = clock.now()
     return {
-        "breakers": selectors.breakers(),
+        "breakers": [*selectors.breakers(), *selectors.breakers(shadow=True)],
         "standings": [_standing(row, now) for row in Strategy.objects.order_by("-enabled", "shadow", "name")],
         "failures_to_open": rules.FAILURES_TO_OPEN,
     }

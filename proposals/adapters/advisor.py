@@ -1,4 +1,4 @@
-"""The model behind any OpenAI-compatible URL: one Chat Completions request, one answer, one hard deadline.
+"""The model behind any OpenAI-compatible URL: one request, one answer, one hard deadline.
 
 The SDK's own time-out counts per read, so a server that drips bytes could hold a worker for ever: the whole
 call runs on a loop in a thread of its own, is waited for until its deadline and then cancelled. Loop and
@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from proposals.contracts import BODY_BYTES_MAX, AdvisorUnavailable, Answer
-from proposals.rules import clean_text
+from proposals.contracts import BODY_BYTES_MAX, AdvisorUnavailable, Answer, ModelApi
+from proposals.rules import api_of, clean_text
 from tradingbot import env
 from tradingbot.core import clock, logs
 
@@ -31,7 +31,7 @@ _loops_lock = threading.Lock()
 
 
 def ask(request: dict[str, Any], *, base_url: str, timeout_seconds: float) -> Answer:
-    """Send `request` (the body of a Chat Completions call) once; whatever is answered with 2xx comes back.
+    """Send `request` (the body of a Chat Completions or a Responses call) once; what is answered with 2xx comes back.
 
     Raises AdvisorUnavailable: TIMEOUT, CONNECTION, HTTP_429, HTTP_5xx and the like (`transient`), or AUTH,
     QUOTA, NOT_FOUND, BAD_REQUEST, HTTP_xxx (asking again does not help). No header and no key is in it.
@@ -112,7 +112,12 @@ async def _exchange(
 
     timeout = httpx2.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS_MAX, timeout_seconds))
     received = bytearray()
-    sending = client.chat.completions.with_streaming_response.create(**request, timeout=timeout)
+    create = (
+        client.responses.with_streaming_response.create
+        if api_of(request) is ModelApi.RESPONSES
+        else client.chat.completions.with_streaming_response.create
+    )
+    sending: Any = create(**request, timeout=timeout)
     async with sending as response:
         async for chunk in response.iter_bytes():
             received += chunk

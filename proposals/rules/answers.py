@@ -22,6 +22,7 @@ from proposals.contracts import (
     Completion,
     HeldPosition,
     MalformedAnswer,
+    ModelApi,
     OrderType,
     TradeProposal,
 )
@@ -70,12 +71,12 @@ def read_completion(answer: Answer) -> Completion:
         raise MalformedAnswer("NOT_A_COMPLETION", "the choice holds no message")
     usage = body["usage"] if isinstance(body.get("usage"), dict) else {}
     return Completion(
-        text=_text(message.get("content")),
-        refusal=_text(message.get("refusal")),
-        finish_reason=_text(choices[0].get("finish_reason")),
-        model_answered=clean_text(_text(body.get("model")), 80),
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
+        text=string_of(message.get("content")),
+        refusal=string_of(message.get("refusal")),
+        finish_reason=string_of(choices[0].get("finish_reason")),
+        model_answered=clean_text(string_of(body.get("model")), 80),
+        prompt_tokens=count_of(usage.get("prompt_tokens")),
+        completion_tokens=count_of(usage.get("completion_tokens")),
     )
 
 
@@ -94,19 +95,26 @@ def text_of(completion: Completion) -> str:
     return completion.text
 
 
-def _text(value: Any) -> str:
+def string_of(value: Any) -> str:
+    """`value` if it is a text, else nothing."""
     return value if isinstance(value, str) else ""
 
 
-def _count(value: Any) -> int | None:
+def count_of(value: Any) -> int | None:
+    """`value` if it can be a number of tokens."""
     return value if type(value) is int and 0 <= value <= TOKENS_MAX else None
+
+
+def api_of(request: dict[str, Any]) -> ModelApi:
+    """The interface that a stored request was made for."""
+    return ModelApi.RESPONSES if "input" in request else ModelApi.CHAT_COMPLETIONS
 
 
 def question_of(request: dict[str, Any]) -> str:
     """The text of the last message of a stored request: what the model was told."""
-    messages = request.get("messages")
+    messages = request.get("input" if api_of(request) is ModelApi.RESPONSES else "messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
-    return _text(last.get("content")) if isinstance(last, dict) else ""
+    return string_of(last.get("content")) if isinstance(last, dict) else ""
 
 
 # --- the proposal ----------------------------------------------------------------------------------------

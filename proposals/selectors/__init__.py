@@ -132,12 +132,13 @@ def interrupted_before(now: datetime) -> datetime:
 def recent_proposals(strategy: Strategy, symbol: str, limit: int) -> list[Proposal]:
     """The last proposals of `symbol`, newest first, that `strategy` may know of: a shadow's are only its own."""
     known = {"shadow": True, "decision__strategy": strategy} if strategy.shadow else {"shadow": False}
-    return list(proposals().filter(symbol=symbol, **known).order_by("-created_at")[:limit])
+    rows = proposals().filter(symbol=symbol, **known).select_related("score")
+    return list(rows.order_by("-created_at")[:limit])
 
 
-def breakers() -> list[AdvisorBreaker]:
-    """Every advisor's breaker, by name."""
-    return list(AdvisorBreaker.objects.order_by("name"))
+def breakers(*, shadow: bool = False) -> list[AdvisorBreaker]:
+    """The breaker of every advisor that trades, or of those in shadow, by name."""
+    return list(AdvisorBreaker.objects.filter(shadow=shadow).order_by("name"))
 
 
 # --- what waits for whom ---------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def advise(*, strategy: Strategy, symbol: str, now: datetime) -> Proposal | None
     try:
         question = _prepare(decision, now)
         call.answer = _ask(decision, question, call)
-        call.completion = rules.read_completion(call.answer)
+        call.completion = rules.read_answer(question.request, call.answer)
         text = rules.text_of(call.completion)
         trade = rules.parse_answer(text, payload=question.payload, position=question.position)
     except (AdvisorUnavailable, MalformedAnswer) as error:
@@ -180,7 +180,9 @@ def _ask(decision: Decision, question: Question, call: _Call) -> Answer:
         shadow=decision.shadow,
     )
     lease_seconds = settings.ADVISOR_TIMEOUT_SECONDS + PROBE_LEASE_MARGIN_SECONDS
-    token = breaker.enter_breaker(name=name, lease_seconds=lease_seconds, now=call.now())
+    token = breaker.enter_breaker(
+        name=name, lease_seconds=lease_seconds, shadow=decision.shadow, now=call.now()
+    )
     decision.request = question.request
     decision.request_sha256 = sha256_hex(canonical_json(question.request))
     decision.prompt_sha256 = question.prompt_sha256

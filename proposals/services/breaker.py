@@ -19,12 +19,14 @@ CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
 ACTOR = "advisor"
 
 
-def enter_breaker(*, name: str, lease_seconds: float, now: datetime) -> uuid.UUID | None:
+def enter_breaker(
+    *, name: str, lease_seconds: float, now: datetime, shadow: bool = False
+) -> uuid.UUID | None:
     """Ask leave to call the model; the token of the one probe, or None for an ordinary call.
 
     Raises AdvisorUnavailable (BREAKER_OPEN) while open or while another worker's probe is under way.
     """
-    AdvisorBreaker.objects.get_or_create(name=name, defaults={"changed_at": now})
+    AdvisorBreaker.objects.get_or_create(name=name, defaults={"changed_at": now, "shadow": shadow})
     with transaction.atomic():
         row = AdvisorBreaker.objects.select_for_update().get(pk=name)
         if row.state == CLOSED:
@@ -56,6 +58,13 @@ def report_answer(*, name: str, token: uuid.UUID | None, now: datetime) -> None:
                 action="advisor_breaker.closed", subject=f"advisor_breaker:{name}", actor=ACTOR, now=now
             )
             alerts.resolve_alerts(dedupe_key=_alert_key(name), now=now)
+            alerts.raise_alert(
+                kind="advisor_breaker_closed",
+                severity="info",
+                subject=f"advisor_breaker:{name}",
+                title=f"The advisor {name} answers again",
+                now=now,
+            )
 
 
 def report_failure(*, name: str, token: uuid.UUID | None, reason: str, now: datetime) -> None:
@@ -88,10 +97,11 @@ def _open(row: AdvisorBreaker, reason: str, now: datetime) -> None:
     )
     alerts.raise_alert(
         kind="advisor_breaker",
-        severity="high",
+        severity="info" if row.shadow else "high",
         subject=f"advisor_breaker:{row.name}",
         dedupe_key=_alert_key(row.name),
-        title=f"The advisor {row.name} does not answer: no trades are proposed",
+        title=f"The advisor {row.name} does not answer: "
+        + ("shadows are not asked" if row.shadow else "no trades are proposed"),
         detail=f"{reason}. Next try at {row.open_until:%H:%M:%S} UTC.",
         now=now,
     )

@@ -14,8 +14,8 @@ from django.utils.module_loading import import_string
 
 from market.models import Snapshot
 from proposals import rules, selectors
-from proposals.contracts import COMPLETION_TOKENS_MAX, AdvisorAccount, AdvisorUnavailable, HeldPosition
-from proposals.models import Strategy
+from proposals.contracts import AdvisorAccount, AdvisorUnavailable, HeldPosition, ModelApi
+from proposals.models import Proposal, Strategy
 from tradingbot.core.audit import sha256_hex
 from tradingbot.core.decimals import plain
 
@@ -70,28 +70,34 @@ def build_question(*, strategy: Strategy, snapshot: Snapshot, now: datetime) -> 
         "position": _position(account.position, now),
         "limits_remaining": account.limits_remaining,
         "recent_decisions": [
-            {"at": proposal.created_at.isoformat(), "action": proposal.action, "status": proposal.status}
+            _recent(proposal)
             for proposal in selectors.recent_proposals(strategy, snapshot.symbol, RECENT_DECISIONS)
         ],
     }
     text = json.dumps(data, separators=(",", ":"))
     return Question(
-        request={
-            "model": strategy.model or settings.ADVISOR_MODEL,
-            "messages": [
-                {"role": "system", "content": prompt.system},
-                {"role": "user", "content": prompt.user.replace(DATA_MARK, text)},
-            ],
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {"name": "trade_proposal", "strict": True, "schema": rules.answer_schema()},
-            },
-            "max_completion_tokens": COMPLETION_TOKENS_MAX,
-        },
+        request=rules.request_of(
+            api=ModelApi(strategy.api),
+            model=strategy.model or settings.ADVISOR_MODEL,
+            system=prompt.system,
+            user=prompt.user.replace(DATA_MARK, text),
+        ),
         payload=snapshot.payload,
         position=account.position,
         prompt_sha256=prompt.sha256,
     )
+
+
+def _recent(proposal: Proposal) -> dict[str, Any]:
+    """A proposal with what its own terms brought so far, in percent after fees; null where it is not known."""
+    score = getattr(proposal, "score", None)
+    return {
+        "at": proposal.created_at.isoformat(),
+        "action": proposal.action,
+        "status": proposal.status,
+        "own_terms": score.score if score else None,
+        "net_pct": _number(score.net_pct) if score else None,
+    }
 
 
 def _number(value: Decimal | None) -> str | None:

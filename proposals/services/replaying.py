@@ -86,7 +86,7 @@ def replay_decision(*, decision: Decision, model: str, actor: str, now: datetime
         before=_stored(decision),
         after=after,
         model_asked=asked_model,
-        model_answered=_model_of(answer),
+        model_answered=_model_of(request, answer),
         latency_ms=answer.latency_ms if answer else None,
     )
 
@@ -114,7 +114,7 @@ def _read(answer: Answer, decision: Decision) -> Said:
     assert decision.snapshot is not None
     text = ""
     try:
-        text = rules.text_of(rules.read_completion(answer))
+        text = rules.text_of(rules.read_answer(decision.request or {}, answer))
         found = rules.parse_answer(text, payload=decision.snapshot.payload, position=_position(decision))
     except (AdvisorUnavailable, MalformedAnswer) as error:
         return Said(error.code, {}, logs.redact(text or answer.body))
@@ -136,9 +136,9 @@ def _position(decision: Decision) -> HeldPosition | None:
     return HeldPosition(quantity, Decimal(told["position"]["average_price"]), None, None, None)
 
 
-def _model_of(answer: Answer | None) -> str:
+def _model_of(request: dict[str, Any], answer: Answer | None) -> str:
     try:
-        return rules.read_completion(answer).model_answered if answer else ""
+        return rules.read_answer(request, answer).model_answered if answer else ""
     except MalformedAnswer:
         return ""
 

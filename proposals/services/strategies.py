@@ -14,6 +14,7 @@ _FIELDS = (
     "symbols",
     "interval",
     "model",
+    "api",
     "prompt_version",
     "decisions_per_hour_max",
     "min_seconds_between",

@@ -1,10 +1,11 @@
-"""The OpenAI wire protocol (models, chat completions) over HTTP, and faults for rehearsing a bad model."""
+"""The OpenAI wire protocol (models, chat completions, responses) over HTTP, and faults for rehearsing a bad model."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -62,6 +63,14 @@ class ModelServer:
         return _json({"object": "list", "data": [entry]})
 
     async def chat_completions(self, request: web.Request) -> web.Response:
+        return await self._serve(request, self._completion)
+
+    async def responses(self, request: web.Request) -> web.Response:
+        return await self._serve(request, self._response)
+
+    async def _serve(
+        self, request: web.Request, shape: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> web.Response:
         try:
             _authorize(request)
             body = _body(await request.read())
@@ -72,7 +81,7 @@ class ModelServer:
             if status is not None:
                 kind = "rate_limit_exceeded" if status.status == 429 else "server_error"
                 raise BadRequestError(status.status, f"fault: status {status.status}", kind, kind)
-            return _json(self._completion(body))
+            return _json(shape(body))
         except BadRequestError as error:
             return _json(error.body, error.status)
 
@@ -108,21 +117,25 @@ class ModelServer:
                 return fault
         return None
 
-    def _completion(self, body: dict[str, Any]) -> dict[str, Any]:
-        prompts = _texts(body)
-        content: str | None = json.dumps(decide(_snapshot(prompts[-1])), ensure_ascii=False)
-        refusal, finish = None, "stop"
-        if self._take("malformed") is not None:
-            content = PROSE
-        elif self._take("refusal") is not None:
-            content, refusal = None, REFUSAL
-        elif self._take("cut") is not None:
-            assert content is not None
-            content, finish = content[: len(content) // 2], "length"
+    def _say(self, prompts: list[str]) -> tuple[str | None, str | None, bool]:
+        """(text, refusal, whether it is whole) after the faults that are armed."""
+        content = json.dumps(decide(_snapshot(prompts[-1])), ensure_ascii=False)
         self._answers += 1
+        if self._take("malformed") is not None:
+            return PROSE, None, True
+        if self._take("refusal") is not None:
+            return None, REFUSAL, True
+        if self._take("cut") is not None:
+            return content[: len(content) // 2], None, False
+        return content, None, True
+
+    def _completion(self, body: dict[str, Any]) -> dict[str, Any]:
+        prompts = _texts(body, "messages")
+        content, refusal, is_whole = self._say(prompts)
         prompt_tokens = _tokens("".join(prompts))
         completion_tokens = _tokens(content or refusal or "")
         message = {"role": "assistant", "content": content, "refusal": refusal}
+        finish = "stop" if is_whole else "length"
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "object": "chat.completion",
@@ -137,6 +150,41 @@ class ModelServer:
             "system_fingerprint": "rehearsal-rule-1",
         }
 
+    def _response(self, body: dict[str, Any]) -> dict[str, Any]:
+        prompts = _texts(body, "input")
+        content, refusal, is_whole = self._say(prompts)
+        input_tokens, output_tokens = _tokens("".join(prompts)), _tokens(content or refusal or "")
+        status = "completed" if is_whole else "incomplete"
+        part: dict[str, Any] = (
+            {"type": "refusal", "refusal": refusal}
+            if refusal
+            else {"type": "output_text", "text": content, "annotations": []}
+        )
+        message = {
+            "type": "message", "id": f"msg_{uuid.uuid4().hex}", "role": "assistant", "status": status,
+            "content": [part],
+        }  # fmt: skip
+        return {
+            "id": f"resp_{uuid.uuid4().hex}",
+            "object": "response",
+            "created_at": system_now_ms() // 1000,
+            "status": status,
+            "error": None,
+            "incomplete_details": None if is_whole else {"reason": "max_output_tokens"},
+            "model": body["model"],
+            "output": [message],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": {
+                "input_tokens": input_tokens,
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": output_tokens,
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": input_tokens + output_tokens,
+            },
+        }
+
 
 def make_model_app() -> web.Application:
     """The stand-in as an aiohttp application."""
@@ -145,6 +193,7 @@ def make_model_app() -> web.Application:
     for prefix in ("/v1", ""):
         app.router.add_get(f"{prefix}/models", server.models)
         app.router.add_post(f"{prefix}/chat/completions", server.chat_completions)
+        app.router.add_post(f"{prefix}/responses", server.responses)
     app.router.add_post("/sim/faults", server.arm)
     app.router.add_get("/sim/faults", server.faults)
     return app
@@ -170,15 +219,15 @@ def _body(data: bytes) -> dict[str, Any]:
     return body
 
 
-def _texts(body: dict[str, Any]) -> list[str]:
-    """Texts of all messages, the last user message last."""
-    messages = body.get("messages")
+def _texts(body: dict[str, Any], key: str) -> list[str]:
+    """Texts of all messages in `key`, the last user message last."""
+    messages = body.get(key)
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise BadRequestError(400, "messages must be a list of objects")
+        raise BadRequestError(400, f"{key} must be a list of objects")
     texts = [(message.get("role"), _content(message.get("content"))) for message in messages]
     last_user = max((index for index, (role, _) in enumerate(texts) if role == "user"), default=None)
     if last_user is None:
-        raise BadRequestError(400, "messages must contain a user message")
+        raise BadRequestError(400, f"{key} must contain a user message")
     user = texts.pop(last_user)
     return [text for _, text in texts] + [user[1]]
 

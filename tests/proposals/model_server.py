@@ -28,6 +28,26 @@ def completion(content: str | None, *, finish: str = "stop", refusal: str | None
     }
 
 
+def response(
+    content: str | None, *, status: str = "completed", reason: str | None = None, refusal: str | None = None
+) -> dict[str, Any]:
+    """The body of a Responses answer, thoughts of the model first."""
+    part = {"type": "refusal", "refusal": refusal} if refusal else {"type": "output_text", "text": content}
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "status": status,
+        "error": None,
+        "incomplete_details": {"reason": reason} if reason else None,
+        "model": "stand-in-7",
+        "output": [
+            {"type": "reasoning", "id": "rs_1", "summary": []},
+            {"type": "message", "id": "msg_1", "role": "assistant", "status": status, "content": [part]},
+        ],
+        "usage": {"input_tokens": 1200, "output_tokens": 90, "total_tokens": 1290},
+    }
+
+
 class Handler(BaseHTTPRequestHandler):
     """Hands each request to the next script; the last one serves all further requests."""
 
@@ -82,15 +102,21 @@ class Server(ThreadingHTTPServer):
 
 
 def says(content: str | None, **kind: Any) -> Script:
-    """Answers with a completion."""
-    return lambda handler: handler.send(200, json.dumps(completion(content, **kind)).encode())
+    """Answers with a completion, or with a response where that was asked for."""
+
+    def script(handler: Handler) -> None:
+        shape = response if "input" in json.loads(handler.raw) else completion
+        handler.send(200, json.dumps(shape(content, **kind)).encode())
+
+    return script
 
 
 def echoes(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Script:
     """Answers with what `answer` makes of the JSON object in the user message."""
 
     def script(handler: Handler) -> None:
-        text = json.loads(handler.raw)["messages"][-1]["content"]
+        body = json.loads(handler.raw)
+        text = (body.get("messages") or body["input"])[-1]["content"]
         data = json.loads(text[text.index("{") :])
         says(json.dumps(answer(data)))(handler)
 

@@ -18,6 +18,7 @@ FIELDS: dict[str, Any] = {
     "symbols": '["BTCUSDT"]',
     "interval": "5m",
     "model": "",
+    "api": "chat_completions",
     "prompt_version": "v1",
     "decisions_per_hour_max": "60",
     "min_seconds_between": "20",

@@ -88,7 +88,13 @@ def test_user_message_holds_exactly_one_json_object_of_the_desk(
     assert data["position"] is None
     assert data["limits_remaining"] == {"order_notional_quote": "100"}
     assert data["recent_decisions"] == [
-        {"at": earlier.created_at.isoformat(), "action": "BUY", "status": "proposed"}
+        {
+            "at": earlier.created_at.isoformat(),
+            "action": "BUY",
+            "status": "proposed",
+            "own_terms": None,
+            "net_pct": None,
+        }
     ]
 
 

@@ -255,7 +255,7 @@ def test_any_text_is_refused_and_never_raises_otherwise(text: str) -> None:
 def read(body: Any, *, truncated: bool = False) -> str:
     raw = body if isinstance(body, str) else json.dumps(body)
     answer = Answer(body=raw, truncated=truncated, request_id="", latency_ms=1)
-    return rules.text_of(rules.read_completion(answer))
+    return rules.text_of(rules.read_answer({}, answer))
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_body_longer_than_the_cap_is_refused_even_if_it_reads_well() -> None:
 def test_odd_usage_counts_as_unknown() -> None:
     body = completion(BUY) | {"usage": {"prompt_tokens": 10**30, "completion_tokens": True}, "model": ["x"]}
 
-    found = rules.read_completion(Answer(json.dumps(body), truncated=False, request_id="", latency_ms=1))
+    found = rules.read_answer({}, Answer(json.dumps(body), truncated=False, request_id="", latency_ms=1))
 
     assert (found.prompt_tokens, found.completion_tokens, found.model_answered) == (None, None, "")
 

@@ -83,6 +83,7 @@ def test_probe_answered_closes_it_and_its_alert(now: datetime) -> None:
     assert state() == "closed"
     assert enter(later) is None
     assert Alert.objects.get(kind="advisor_breaker").resolved_at == later
+    assert Alert.objects.get(kind="advisor_breaker_closed").severity == "info"
     assert history(f"advisor_breaker:{NAME}")[-1]["action"] == "advisor_breaker.closed"
 
 

@@ -13,9 +13,10 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 
 from market.models import Candle
-from proposals import services
+from proposals import selectors, services
 from proposals.models import Decision, Proposal, ProposalScore, Strategy
 from proposals.selectors import scoreboard
+from proposals.services.questions import _recent
 from tests.proposals.conftest import SYMBOL, buy, judge, order, take_snapshot
 from tests.web import seeding
 from tradingbot.core import clock
@@ -267,3 +268,13 @@ def test_unknown_period_is_not_found(client: Client, path: str) -> None:
     client.force_login(seeding.operator())
 
     assert client.get(path).status_code == 404
+
+
+def test_advisor_is_told_what_its_last_proposals_brought(board: dict[str, Proposal], now: datetime) -> None:
+    strategy = board["approved"].decision.strategy
+
+    told = {row.pk: _recent(row)["net_pct"] for row in selectors.recent_proposals(strategy, SYMBOL, 5)}
+
+    assert told[board["approved"].pk] == "-1.199"
+    assert told[board["waiting"].pk] is None
+    assert board["shadow"].pk not in told

@@ -141,6 +141,8 @@ def test_failures_of_the_shadow_open_no_breaker_of_the_advisor_that_trades(
         services.advise(strategy=shadow, symbol=SYMBOL, now=now + timedelta(minutes=minute))
         market(minute + 1)
     assert AdvisorBreaker.objects.get().state == "open"
+    assert (selectors.breakers(), len(selectors.breakers(shadow=True))) == ([], 1)
+    assert Alert.objects.get(kind="advisor_breaker").severity == "info"
     model_server.scripts = [echoes(buy)]
 
     row = services.advise(strategy=strategy, symbol=SYMBOL, now=now + timedelta(minutes=3))

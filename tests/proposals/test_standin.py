@@ -16,6 +16,7 @@ from django.conf import settings
 from market.contracts import WINDOW_CANDLES
 from market.models import Candle, FeedState, Instrument, Quote
 from proposals import services
+from proposals.contracts import ModelApi
 from proposals.models import Proposal, Strategy
 from tests.proposals.conftest import SYMBOL
 
@@ -120,11 +121,20 @@ def advise(strategy: Strategy, now: datetime) -> Proposal:
     return Proposal.objects.get(pk=proposal.pk)
 
 
+@pytest.fixture(params=ModelApi)
+def strategy(strategy: Strategy, request: pytest.FixtureRequest) -> Strategy:
+    """The strategy over either interface of the model."""
+    strategy.api = request.param
+    strategy.save()
+    return strategy
+
+
 @pytest.mark.usefixtures("rising_market")
 def test_rising_market_is_a_valid_buy(strategy: Strategy, now: datetime) -> None:
     proposal = advise(strategy, now)
 
     assert (proposal.status, proposal.action, proposal.decision.outcome) == ("proposed", "BUY", "OK")
+    assert proposal.decision.counted_tokens > 1000
     assert {fact["id"] for fact in proposal.answer["facts"]} >= {"ema_9_1m", "rsi_14_1m"}
 
 

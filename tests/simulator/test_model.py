@@ -239,3 +239,32 @@ def test_slow_answer_runs_into_the_clients_time_out(model: Served, client: opena
 )
 def test_bad_fault_is_refused(model: Served, fault: dict[str, Any]) -> None:
     assert arm(model, **fault).status_code == 400
+
+
+def respond(client: openai.OpenAI) -> Any:
+    return client.responses.create(
+        model="rehearsal",
+        input=[{"role": "system", "content": "s"}, {"role": "user", "content": prompt(minute=3)}],
+    )
+
+
+def test_sdk_gets_a_response_with_usage(client: openai.OpenAI) -> None:
+    found = respond(client)
+
+    assert json.loads(found.output_text)["action"] == "BUY"
+    assert (found.status, found.error, found.id[:5]) == ("completed", None, "resp_")
+    assert found.usage.total_tokens == found.usage.input_tokens + found.usage.output_tokens
+
+
+def test_faults_come_over_responses_as_well(model: Served, client: openai.OpenAI) -> None:
+    arm(model, kind="malformed")
+    malformed = respond(client)
+    arm(model, kind="refusal")
+    refusal = respond(client)
+    arm(model, kind="cut")
+    cut = respond(client)
+
+    assert not malformed.output_text.startswith("{")
+    assert refusal.output[0].content[0].type == "refusal"
+    assert (cut.status, cut.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    assert cut.output_text.startswith("{")

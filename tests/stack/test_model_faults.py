@@ -21,6 +21,14 @@ for strategy in Strategy.objects.all():
     strategy.symbols = ["BTCUSDT"]
     services.save_strategy(strategy=strategy, actor="test", now=clock.now())
 """
+SAME_API = """
+from proposals import services
+from proposals.models import Strategy
+from tradingbot.core import clock
+for strategy in Strategy.objects.all():
+    strategy.api = "{api}"
+    services.save_strategy(strategy=strategy, actor="test", now=clock.now())
+"""
 # What the model does, and the code on the decision. A passing trouble is asked once more, so it comes twice.
 FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"kind": "malformed"}, "NOT_JSON"),
@@ -60,9 +68,17 @@ def next_decision(stack: RunningStack, since: Any, code: str) -> tuple[Any, ...]
     return found[0]
 
 
+@pytest.fixture(scope="module", params=["chat_completions", "responses"])
+def api(stack: RunningStack, request: pytest.FixtureRequest) -> str:
+    """Every strategy asks over this interface."""
+    chosen: str = request.param
+    stack.manage("shell", "-c", SAME_API.format(api=chosen))
+    return chosen
+
+
 @pytest.mark.parametrize(("fault", "code"), FAULTS, ids=[code for _, code in FAULTS])
 def test_fault_of_the_model_is_a_no_trade_and_the_next_decision_is_sound(
-    stack: RunningStack, fault: dict[str, Any], code: str
+    stack: RunningStack, api: str, fault: dict[str, Any], code: str
 ) -> None:
     since = stack.value("SELECT now()")
     armed = requests.post(f"{stack.model_url}/sim/faults", json=fault, timeout=10)
@@ -73,6 +89,10 @@ def test_fault_of_the_model_is_a_no_trade_and_the_next_decision_is_sound(
     assert (action, status, quantity) == ("NO_TRADE", "no_trade", None)
     assert refusal.startswith(f"{code}: ")
     assert code in stack.get(f"/approvals/{proposal_id}/").text
+    asked = (
+        "SELECT request ? 'input' FROM proposals_decision d JOIN proposals_proposal p ON p.decision_id = d.id"
+    )
+    assert stack.value(f"{asked} WHERE p.id = %s", proposal_id) == (api == "responses")
     after = stack.value("SELECT now()")
     next_decision(stack, after, "OK")
     assert stack.value("SELECT count(*) FROM execution_order o JOIN execution_executionintent i "
