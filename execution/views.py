@@ -28,7 +28,7 @@ from proposals import selectors as proposals
 from proposals import services as approvals
 from proposals.contracts import DecisionRefused, ProposalStatus
 from tradingbot.core import clock, commands, panels
-from tradingbot.core.permissions import Deed, needs
+from tradingbot.core.permissions import Deed, may, needs
 
 
 @never_cache
@@ -128,7 +128,7 @@ def answer_review(request: HttpRequest, order_id: UUID) -> HttpResponse:
     _order(order_id)
     form = ReviewForm(request.POST)
     shown = commands.Shown(keys=(f"review:{order_id}",), page=reverse("review", args=[order_id]))
-    if not request.user.has_perm("execution.resolve_order"):
+    if not may(request.user, Deed.RESOLVE):
         return _not_allowed(request, shown)
     if not form.is_valid():
         return commands.refused(request, shown, sentence=_first_error(form), status=422)
@@ -170,7 +170,8 @@ def positions(request: HttpRequest) -> HttpResponse:
 def reconciliation(request: HttpRequest) -> HttpResponse:
     """Whether our books agree with the exchange's."""
     keys = ("reconciliation.verdict", "reconciliation.figures", "reconciliation", "reconciliation.runs")
-    return render(request, "execution/reconciliation_page.html", {"here": "reconciliation", "panels": keys})
+    context = {"here": "reconciliation", "panels": keys, "may_compare": may(request.user, Deed.COMPARE)}
+    return render(request, "execution/reconciliation_page.html", context)
 
 
 @never_cache
@@ -185,6 +186,7 @@ def reconciliation_run(request: HttpRequest, run_id: int) -> HttpResponse:
 
 @never_cache
 @require_POST
+@needs(Deed.COMPARE)
 def reconcile_now(request: HttpRequest) -> HttpResponse:
     """Ask for a reconciliation."""
     services.request_reconciliation(trigger=f"by {request.user.get_username()}", now=clock.now())
@@ -217,7 +219,7 @@ def settle(request: HttpRequest, divergence_id: int) -> HttpResponse:
     shown = commands.Shown(
         keys=(f"divergence:{divergence_id}",), page=reverse("divergence", args=[divergence_id])
     )
-    if not request.user.has_perm("execution.settle_divergence"):
+    if not may(request.user, Deed.SETTLE):
         return _not_allowed(request, shown)
     if not form.is_valid():
         return commands.refused(request, shown, sentence=_first_error(form), status=422)

@@ -57,7 +57,12 @@ def all_proposals(request: HttpRequest) -> HttpResponse:
 @require_POST
 @needs(Deed.REJECT)
 def reject(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
-    """Reject a proposal, with a reason."""
+    """Reject a proposal, with a reason.
+
+    Unlike an approval it carries the version only. The version rises with every change of the order, so that it
+    names the digest as well; and a refusal risks nothing by an old price, while one that is held up by an old
+    page may leave the order to somebody else's approval.
+    """
     _find(proposal_id)
     form = RejectForm(request.POST)
     shown = commands.Shown(

@@ -7,6 +7,7 @@ from execution.models import Divergence, Order, ReconciliationRequest, Reconcili
 from execution.rules.reporting import WHAT_TO_DO
 from tradingbot.core import clock
 from tradingbot.core.panels import UnknownPanel, panel
+from tradingbot.core.permissions import Deed, may
 
 RECENT_SHOWN = 10
 RUNS_SHOWN = 25
@@ -66,7 +67,7 @@ def divergence(user: Any, argument: str) -> dict[str, Any]:
         "blocks": [row.symbol] if row.symbol else ["every symbol"],
         "asked": next((request for request in requests if request.done_at is None), None),
         "answered": [request for request in requests if request.done_at is not None],
-        "may": user.has_perm("execution.settle_divergence"),
+        "may": may(user, Deed.SETTLE),
         "choices": services.choices_of(row),
     }
 

@@ -8,6 +8,7 @@ from execution.contracts import REVIEWABLE, OrderStatus
 from execution.models import Order
 from tradingbot.core import clock
 from tradingbot.core.panels import UnknownPanel, panel
+from tradingbot.core.permissions import Deed, may
 
 WAITING_SHOWN = 20
 PROBES_SHOWN = 100
@@ -43,6 +44,6 @@ def review(user: Any, argument: str) -> dict[str, Any]:
         "probes": row.probes.order_by("-at", "-id")[:PROBES_SHOWN],
         "asked": next((request for request in requests if request.done_at is None), None),
         "answered": [request for request in requests if request.done_at is not None],
-        "may": user.has_perm("execution.resolve_order"),
+        "may": may(user, Deed.RESOLVE),
         "how_it_stands": "" if row.status in REVIEWABLE else services.how_it_stands(row),
     }

@@ -18,7 +18,7 @@ from tradingbot.core.decimals import floor_to_step
 
 
 def open_entries() -> list[Order]:
-    """Purchases that a proposal came to and that may still fill; of a list its working leg."""
+    """Purchases that a proposal came to and that may still fill, at whatever price by now; of lists the working leg."""
     rows = Order.objects.filter(
         live_orders(), role=Role.ORDER, side="BUY", intent__kind__in=ENTRY_KINDS
     ).select_related("intent")

@@ -1,5 +1,7 @@
 """The kill with its scopes against the real simulator: what each ends, what it leaves, when it took effect."""
 
+from decimal import Decimal
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
@@ -64,6 +66,25 @@ def test_cancel_ends_open_entries_and_keeps_what_protects(desk: Desk) -> None:
     assert len(open_stops(desk)) == 1
     assert risk_selectors.trading_state() == TradingState.HALTED
     assert [link["action"] for link in audit.history(f"kill:{kill.pk}")] == ["kill.under_way", "kill.done"]
+
+
+def test_entry_that_was_put_at_another_price_is_cancelled_as_well(desk: Desk) -> None:
+    entry = resting(desk)
+    services.ask_replace(
+        order_id=entry.pk,
+        version=entry.version,
+        price=(entry.price or 0) + Decimal("1"),
+        reason="nearer",
+        actor=OPERATOR,
+        now=clock.now(),
+    )
+    carry_out(desk)
+    assert [order.intent.kind for order in selectors.open_entries()] == ["replace"]
+
+    kill = work(desk, halt(KillScope.CANCEL_ENTRIES))
+
+    assert kill.status == KillStatus.DONE
+    assert {order["status"] for order in desk.exchange.orders()} == {"CANCELED"}
 
 
 def test_measured_times_and_what_was_found_are_kept(

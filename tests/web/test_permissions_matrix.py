@@ -12,8 +12,8 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
-from execution.contracts import OrderStatus
-from execution.models import OperatorRequest
+from execution.contracts import REVIEWABLE, DivergenceKind, OrderStatus
+from execution.models import Divergence, OperatorRequest, ReconciliationRequest, ReconciliationRun
 from proposals import services
 from proposals.contracts import TRANSITIONS, ProposalStatus
 from proposals.models import DecisionRequest, Proposal, Strategy
@@ -66,6 +66,9 @@ def test_roles_and_deeds_of_the_tables_are_all_in_the_matrix() -> None:
     driven = {
         *PROPOSAL_DEEDS.values(),
         *ORDER_DEEDS.values(),
+        Deed.RESOLVE,
+        Deed.SETTLE,
+        Deed.COMPARE,
         *ALERT_DEEDS.values(),
         Deed.ASK,
         Deed.HALT,
@@ -194,6 +197,56 @@ def test_close_cells(role: str, state: TradingState) -> None:
     may, legal = allowed(role, Deed.OPERATE), state is not TradingState.HALTED
     assert (role, state, answer.status_code) == (role, state, 403 if not may else 200 if legal else 409)
     assert OperatorRequest.objects.count() == (may and legal)
+
+
+# --- the books -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("role", WHO)
+def test_review_cells(role: str) -> None:
+    client, now = sign_in(role), clock.now()
+    for number, status in enumerate(OrderStatus):
+        row = seeding.order(seeding.proposal(now, status="approved"), now, status=status,
+                            exchange_order_id=number + 1)  # fmt: skip
+        fields = {"version": row.version, "reason": "matrix", "answer": "keep_watching"}
+
+        answer = client.post(reverse("answer_review", args=[row.pk]), fields, **HTMX)
+
+        acts = allowed(role, Deed.RESOLVE) and status in REVIEWABLE
+        row.refresh_from_db()
+        assert (role, status, answer.status_code) == (role, status, 200 if acts else 409)
+        assert (row.watch_until is not None) == acts
+
+
+@pytest.mark.parametrize("role", WHO)
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+def test_divergence_cells(role: str, closed: bool) -> None:
+    client, now = sign_in(role), clock.now()
+    run = ReconciliationRun.objects.latest("pk")
+    row = Divergence.objects.create(
+        environment=ENVIRONMENT, kind=DivergenceKind.BALANCE, subject="matrix", ours={"total": "2"},
+        theirs={"total": "1"}, amount=-1, amount_asset="USDT", likely_cause="a withdrawal", first_run=run,
+        last_run=run, first_seen_at=now, last_seen_at=now, closed_at=now if closed else None,
+    )  # fmt: skip
+    fields = {"version": row.version, "reason": "matrix", "decision": "adopt"}
+
+    answer = client.post(reverse("settle_divergence", args=[row.pk]), fields, **HTMX)
+
+    acts = allowed(role, Deed.SETTLE) and not closed
+    row.refresh_from_db()
+    assert (role, answer.status_code) == (role, 200 if acts else 409)
+    assert (row.closed_by == role) == acts
+
+
+@pytest.mark.parametrize("role", WHO)
+def test_compare_cells(role: str) -> None:
+    client = sign_in(role)
+
+    answer = client.post(reverse("reconcile_now"), **HTMX)
+    page = client.get(reverse("reconciliation")).content.decode()
+
+    may = allowed(role, Deed.COMPARE)
+    assert (role, answer.status_code) == (role, 200 if may else 403)
+    assert ReconciliationRequest.objects.count() == may
+    assert ("takes the role operator" in page) == (not may)
 
 
 # --- the switch ------------------------------------------------------------------------------------------

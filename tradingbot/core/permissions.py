@@ -22,6 +22,9 @@ class Deed(StrEnum):
     REPLACE = "replace"
     HALT = "halt"
     OPERATE = "cancel, close or flatten"
+    RESOLVE = "decide on an order of unknown fate"
+    SETTLE = "settle a divergence"
+    COMPARE = "ask for a comparison"
     SWITCH = "switch"
     SET_LIMITS = "set limits"
     CONFIRM_LIMITS = "confirm limits"
@@ -39,6 +42,10 @@ PERMISSIONS: dict[Deed, str] = {
     Deed.REPLACE: "proposals.decide_proposal",  # it changes what was approved
     Deed.HALT: "risk.halt_trading",
     Deed.OPERATE: "execution.operate_order",
+    Deed.RESOLVE: "execution.resolve_order",
+    Deed.SETTLE: "execution.settle_divergence",
+    # A comparison spends the request weight of the account, so looking alone does not allow it.
+    Deed.COMPARE: "execution.add_reconciliationrequest",
     Deed.SWITCH: "risk.change_tradingcontrol",
     Deed.SET_LIMITS: "risk.add_risklimits",
     Deed.CONFIRM_LIMITS: "risk.change_limitsrequest",

@@ -26,8 +26,7 @@ VIEW = (
     "execution.view_divergence",
     "execution.view_reconciliationrun",
 )
-# Deciding on an order of unknown fate and on a difference between our books and the exchange's.
-SETTLE = ("execution.resolve_order", "execution.settle_divergence")
+BOOKS = (Deed.OPERATE, Deed.RESOLVE, Deed.SETTLE, Deed.COMPARE)
 ALERTS = (Deed.ACKNOWLEDGE, Deed.SILENCE, Deed.TEST_CHANNEL)
 DEEDS: dict[str, tuple[Deed, ...]] = {
     "viewer": (),
@@ -38,12 +37,12 @@ DEEDS: dict[str, tuple[Deed, ...]] = {
         Deed.REPLACE,
         Deed.ASK,
         Deed.HALT,
-        Deed.OPERATE,
+        *BOOKS,
         *ALERTS,
     ),
     "risk_manager": (
         Deed.HALT,
-        Deed.OPERATE,
+        *BOOKS,
         Deed.SWITCH,
         Deed.SET_LIMITS,
         Deed.CONFIRM_LIMITS,
@@ -52,8 +51,7 @@ DEEDS: dict[str, tuple[Deed, ...]] = {
     ),
 }
 ROLES: dict[str, tuple[str, ...]] = {
-    role: (*VIEW, *dict.fromkeys(PERMISSIONS[deed] for deed in deeds), *(SETTLE if deeds else ()))
-    for role, deeds in DEEDS.items()
+    role: (*VIEW, *dict.fromkeys(PERMISSIONS[deed] for deed in deeds)) for role, deeds in DEEDS.items()
 }
 
 
