@@ -156,6 +156,7 @@ class AlertDelivery(models.Model):
     given_up_at = models.DateTimeField(null=True)
 
     class Meta:
+        verbose_name_plural = "alert deliveries"
         constraints = [
             models.UniqueConstraint(fields=["notice", "channel"], name="core_alertdelivery_once_a_channel")
         ]
