@@ -16,6 +16,7 @@ from benchmarks import (
     memory,
     page_speed,
     proposal_speed,
+    queue_load,
     simulator_speed,
     start,
 )
@@ -23,7 +24,7 @@ from benchmarks.figures import CouldNotMeasure, Figure, print_table
 from tradingbot.launcher.errors import LauncherError
 
 RECORDING = machine.ROOT.parent / "shared" / "data" / "BTCUSDT-1m-2023-03-01_21.csv.gz"
-NAMES = ("proposal", "approval", "gate", "page", "orders", "books", "simulator", "start")
+NAMES = ("proposal", "approval", "gate", "page", "queue", "orders", "books", "simulator", "start")
 
 
 def main(arguments: list[str]) -> int:
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> int:
         "approval": approval_speed.measure,
         "gate": gate_speed.measure,
         "page": page_speed.measure,
+        "queue": queue_load.measure,
         "orders": execution_orders.measure,
         "books": execution_books.measure,
         "simulator": lambda: simulator_speed.measure(options.replay),

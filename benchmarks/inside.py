@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -27,6 +27,8 @@ django.setup()
 from django.conf import settings  # noqa: E402
 from django.db import transaction  # noqa: E402
 
+from benchmarks.inside_queue import change_queue, fill_queue, watch_queue  # noqa: E402
+from benchmarks.inside_rows import ACTOR, make_proposal  # noqa: E402
 from execution import tasks as execution_tasks  # noqa: E402
 from execution.models import Order  # noqa: E402
 from market import selectors as market  # noqa: E402
@@ -40,7 +42,6 @@ from tradingbot.core import alerts, clock  # noqa: E402
 from tradingbot.core.announce import GROUP, announce  # noqa: E402
 from tradingbot.operations.rehearsal.limits import WIDE  # noqa: E402
 
-ACTOR = "benchmark"
 POLL_SECONDS = 0.05
 LAST_DECISIONS_SECONDS = 3
 ALERTS_OPEN_MAX = 5
@@ -146,51 +147,13 @@ def propose(*, symbol: str, quote_amount: str, wait_seconds: float) -> dict[str,
     if quote is None:
         return {"status": "no quote", "why": symbol}
     with transaction.atomic():
-        proposal = _make_proposal(symbol, quote.mid, quote_amount, now)
+        proposal = make_proposal(symbol, quote.mid, quote_amount, now)
         announce(Proposal.TOPIC, proposal.pk, event=proposal.status)
     deadline = clock.monotonic_seconds() + wait_seconds
     while proposal.status == "proposed" and clock.monotonic_seconds() < deadline:
         time.sleep(POLL_SECONDS)
         proposal.refresh_from_db()
     return {"id": str(proposal.pk), "status": proposal.status, "why": proposal.refusal}
-
-
-def _make_proposal(symbol: str, mid: Decimal, quote_amount: str, now: datetime) -> Proposal:
-    stated = {
-        "schema_version": "1",
-        "symbol": symbol,
-        "action": "BUY",
-        "order_type": "MARKET",
-        "time_in_force": None,
-        "limit_price": None,
-        "stop_price": f"{mid * Decimal('0.98'):.2f}",
-        "target_price": f"{mid * Decimal('1.05'):.2f}",
-        "quote_amount": quote_amount,
-        "position_share_pct": None,
-        "confidence_pct": 70,
-        "valid_for_seconds": 300,
-    }
-    decision = Decision.objects.create(
-        environment=settings.TRADING_ENVIRONMENT,
-        strategy=Strategy.objects.get_or_create(name=ACTOR, defaults={"symbols": [], "enabled": False})[0],
-        symbol=symbol,
-        candle_open_time=now,
-        prompt_version="v1",
-        outcome="OK",
-        started_at=now,
-        finished_at=now,
-    )
-    return Proposal.objects.create(
-        environment=settings.TRADING_ENVIRONMENT,
-        decision=decision,
-        symbol=symbol,
-        action="BUY",
-        answer=stated,
-        reasons="A benchmark buys.",
-        confidence_pct=70,
-        created_at=now,
-        expires_at=now + timedelta(seconds=300),
-    )
 
 
 def fate(*, proposal_id: str, wait_seconds: float) -> dict[str, Any]:
@@ -228,7 +191,7 @@ def order_here(*, symbol: str, quote_amount: str) -> dict[str, Any]:
     if quote is None:
         return {"status": "no quote", "why": symbol}
     with transaction.atomic():
-        proposal = _make_proposal(symbol, quote.mid, quote_amount, clock.now())
+        proposal = make_proposal(symbol, quote.mid, quote_amount, clock.now())
     execution_tasks.assess_proposals()
     began = _now_us()
     execution_tasks.execute_approved()
@@ -339,6 +302,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         unknown_orders,
         raise_alerts,
         hear_publishes,
+        fill_queue,
+        change_queue,
+        watch_queue,
     )
 }
 

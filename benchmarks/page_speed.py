@@ -47,7 +47,7 @@ def measure() -> list[Figure]:
         )
         try:
             page = browser.new_page(viewport={"width": 1440, "height": 900})
-            _sign_in(page, stack)
+            sign_in(page, stack)
             page.evaluate(WATCH)
             listener.begin("hear_publishes", wait_seconds=SECONDS_MAX)
             page.wait_for_timeout(1000)
@@ -62,7 +62,8 @@ def measure() -> list[Figure]:
     return _figures(raised, heard, seen)
 
 
-def _sign_in(page: Page, stack: Stack) -> None:
+def sign_in(page: Page, stack: Stack) -> None:
+    """The operator's session on `page`, and the first seconds of it behind us."""
     page.goto(f"{stack.url}/login/")
     page.fill("#id_username", "operator")
     page.fill("#id_password", stack.password)

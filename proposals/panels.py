@@ -20,7 +20,7 @@ from tradingbot.core import clock
 from tradingbot.core.panels import UnknownPanel, panel
 from tradingbot.core.permissions import Deed, may
 
-QUEUE_SHOWN = 50
+QUEUE_SHOWN = 100
 NEXT_SHOWN = 5
 RECENT_SHOWN = 10
 REQUESTS_SHOWN = 20
