@@ -50,11 +50,11 @@ class CancelForm(_AnswerForm):
 class ReplaceForm(_AnswerForm):
     """A resting entry at another price."""
 
-    price = forms.RegexField(r"^\d{1,20}(\.\d{1,16})?$")
+    price = PlainDecimalField()
 
     def clean_price(self) -> Decimal:
         """The price, exactly as it was typed."""
-        return Decimal(self.cleaned_data["price"])
+        return _not_negative(self.cleaned_data["price"])
 
 
 class CloseForm(forms.Form):
@@ -64,11 +64,14 @@ class CloseForm(forms.Form):
     reason = forms.CharField(max_length=REASON_LENGTH_MAX)
 
     def clean_quantity(self) -> Decimal:
-        """More than nothing."""
-        quantity: Decimal = self.cleaned_data["quantity"]
-        if quantity < 0:
-            raise forms.ValidationError("A quantity is not negative.")
-        return quantity
+        """The quantity, exactly as it was shown."""
+        return _not_negative(self.cleaned_data["quantity"])
+
+
+def _not_negative(value: Decimal) -> Decimal:
+    if value < 0:
+        raise forms.ValidationError("Enter a number without a sign.")
+    return value
 
 
 class SettleForm(_AnswerForm):

@@ -47,7 +47,9 @@ class StrategyAdmin(admin.ModelAdmin):
 
     form = StrategyForm
     formfield_overrides = {
-        models.IntegerField: {"form_class": PlainIntegerField, "widget": AdminTextInputWidget}
+        # Both are named: the admin has a widget of its own for each.
+        kind: {"form_class": PlainIntegerField, "widget": AdminTextInputWidget}
+        for kind in (models.IntegerField, models.BigIntegerField)
     }
     list_display = ("name", "enabled", "shadow", "interval", "symbols", "model", "prompt_version")
 
