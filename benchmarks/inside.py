@@ -25,7 +25,7 @@ from channels.layers import get_channel_layer
 django.setup()
 
 from django.conf import settings  # noqa: E402
-from django.db import transaction  # noqa: E402
+from django.db import connection, transaction  # noqa: E402
 
 from benchmarks.inside_queue import change_queue, fill_queue, watch_queue  # noqa: E402
 from benchmarks.inside_rows import ACTOR, make_proposal  # noqa: E402
@@ -204,6 +204,16 @@ def keep_books_here() -> None:
     execution_tasks.reconcile()
 
 
+def nothing_is_held() -> bool:
+    """Whether no other process is in the middle of a transaction: a stopped one would keep its locks."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - interval '0.3 s'"
+        )
+        return bool(cursor.fetchone()[0] == 0)
+
+
 def unknown_orders() -> list[dict[str, Any]]:
     """Every order whose outcome was unknown for a time: since when, until when, and what it came to."""
     rows = []
@@ -299,6 +309,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         fate,
         order_here,
         keep_books_here,
+        nothing_is_held,
         unknown_orders,
         raise_alerts,
         hear_publishes,
