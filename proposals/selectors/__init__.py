@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 
 from market import selectors as market_selectors
 from market.contracts import Candle, Interval
+from market.selectors.candles import last_open_times
 from proposals.contracts import (
     APPROVED_STATUSES,
     REQUEST_WAITS_SECONDS_MAX,
@@ -46,18 +47,29 @@ def due_decisions(now: datetime) -> list[tuple[Strategy, str]]:
     return [
         (strategy, symbol)
         for strategy in Strategy.objects.filter(enabled=True).order_by("shadow", "pk")
-        for symbol in strategy.symbols
+        for symbol in _with_new_candle(strategy, {name for pk, name in asked if pk == strategy.pk})
         if candle_to_decide(strategy, symbol, now) is not None
         or ((strategy.pk, symbol) in asked and candle_on_demand(strategy, symbol, now) is not None)
     ]
+
+
+def _with_new_candle(strategy: Strategy, asked: Collection[str]) -> list[str]:
+    """The symbols worth a closer look, in two queries: this runs several times a second and mostly for nothing."""
+    newest = last_open_times(strategy.symbols, Interval(strategy.interval))
+    decided = set(
+        decisions()
+        .filter(strategy=strategy, on_demand=False, symbol__in=newest, candle_open_time__in=newest.values())
+        .values_list("symbol", "candle_open_time")
+    )
+    return [s for s in strategy.symbols if s in asked or (s in newest and (s, newest[s]) not in decided)]
 
 
 def candle_to_decide(strategy: Strategy, symbol: str, now: datetime) -> Candle | None:
     """The latest closed candle, if nothing speaks against deciding on it.
 
     None: no candle yet, decided already, another decision on the symbol under way or too recent (whatever
-    its strategy). A shadow strategy holds up no other,
-    and waits only for shadows: for the one that is under way, whatever its symbol.
+    its strategy). A shadow strategy holds up no other, and waits only for shadows: for the one that is under
+    way, whatever its symbol.
     """
     if strategy.shadow and under_way(strategy, symbol, now).exists():
         return None

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from market.contracts import StaleData
 from market.models import Candle, Snapshot
@@ -284,6 +285,25 @@ def test_next_candle_waits_until_the_pause_is_over(
 
     assert selectors.due_decisions(now + timedelta(seconds=19)) == []
     assert selectors.due_decisions(now + timedelta(seconds=20)) == [(strategy, SYMBOL)]
+
+
+def test_look_for_due_decisions_costs_the_same_for_one_and_for_ten_symbols(
+    strategy: Strategy, market: Market, now: datetime
+) -> None:
+    costs = []
+    for symbols in ([SYMBOL], [SYMBOL, *(f"A{number}USDT" for number in range(9))]):
+        Strategy.objects.filter(pk=strategy.pk).update(symbols=symbols)
+        for symbol in symbols:
+            opened = market(symbol=symbol, minutes=len(symbols)).open_time
+            Decision.objects.create(
+                environment=settings.TRADING_ENVIRONMENT, strategy=strategy, symbol=symbol,
+                candle_open_time=opened, prompt_version="v1", started_at=now, finished_at=now,
+            )  # fmt: skip
+        with CaptureQueriesContext(connection) as queries:
+            assert selectors.due_decisions(now) == []
+        costs.append(len(queries))
+
+    assert costs == [4, 4]
 
 
 def test_disabled_strategy_and_symbol_without_candles_are_not_due(
