@@ -77,6 +77,8 @@ class ModelServer:
             slow = self._take("slow")
             if slow is not None:
                 await asyncio.sleep(slow.ms / 1000)
+                if request.transport is None:  # gave up: other faults are for those who still wait
+                    return _json({}, 499)
             status = self._take("status")
             if status is not None:
                 kind = "rate_limit_exceeded" if status.status == 429 else "server_error"

@@ -241,6 +241,18 @@ def test_bad_fault_is_refused(model: Served, fault: dict[str, Any]) -> None:
     assert arm(model, **fault).status_code == 400
 
 
+def test_request_that_was_given_up_takes_no_fault_of_the_next_one(
+    model: Served, client: openai.OpenAI
+) -> None:
+    arm(model, kind="slow", ms=700)
+    with pytest.raises(openai.APITimeoutError):
+        ask(client.with_options(timeout=0.2), prompt())
+    arm(model, kind="malformed")
+    arm(model, kind="slow", ms=1500)  # longer than what is left of the one before
+
+    assert not ask(client, prompt()).choices[0].message.content.startswith("{")
+
+
 def respond(client: openai.OpenAI) -> Any:
     return client.responses.create(
         model="rehearsal",
