@@ -82,8 +82,8 @@ def test_viewer_neither_cancels_nor_closes(client: Client, resting: Order) -> No
 
     assert "Cancel on the exchange" not in client.get(f"/orders/{resting.pk}/").content.decode()
     assert "Sell all" not in client.get("/positions/").content.decode()
-    assert cancel(client, resting).status_code == 409
-    assert close(client).status_code == 409
+    assert cancel(client, resting).status_code == 403
+    assert close(client).status_code == 403
     assert not OperatorRequest.objects.exists()
 
 
