@@ -190,6 +190,7 @@ def order_here(*, symbol: str, quote_amount: str) -> dict[str, Any]:
     quote = market.latest_quote(symbol)
     if quote is None:
         return {"status": "no quote", "why": symbol}
+    execution_tasks.watch_autonomy()  # nothing is ordered while nobody watches
     with transaction.atomic():
         proposal = make_proposal(symbol, quote.mid, quote_amount, clock.now())
     execution_tasks.assess_proposals()
