@@ -345,7 +345,7 @@ class ExchangeGateway(Protocol):
     def place_order(self, request: OrderRequest) -> Answer:
         """Send once. Raises NotSent, ExchangeRejected or OutcomeUnknown."""
 
-    def cancel(self, request: OrderRequest) -> Sequence[OrderReport]:
+    def cancel(self, request: OrderRequest) -> Answer:
         """Cancel an order or a list, once: a report of each order that it ended.
 
         Raises NotSent, ExchangeRejected (-2011: not open there) or OutcomeUnknown.

@@ -69,16 +69,21 @@ class BinanceGateway:
 
     def place_order(self, request: OrderRequest) -> Answer:
         """Send once with the committed timestamp. Raises NotSent, ExchangeRejected or OutcomeUnknown."""
-        payload = self._send_once("post", request)
+        return self._answered(lists.reports_of_placing, "post", request)
+
+    def cancel(self, request: OrderRequest) -> Answer:
+        """Cancel once. Raises NotSent, ExchangeRejected (-2011: it is not open) or OutcomeUnknown."""
+        return self._answered(lists.reports_of_cancel, "delete", request)
+
+    def _answered(
+        self, read: Callable[[Any], tuple[OrderReport, ...]], method: str, request: OrderRequest
+    ) -> Answer:
+        payload = self._send_once(method, request)
         return Answer(
-            reports=self._understood(lists.reports_of_placing, payload),
+            reports=self._understood(read, payload),
             request_sha256=request_sha256(request),
             response_sha256=sha256_hex(canonical_json(payload)),
         )
-
-    def cancel(self, request: OrderRequest) -> Sequence[OrderReport]:
-        """Cancel once. Raises NotSent, ExchangeRejected (-2011: it is not open) or OutcomeUnknown."""
-        return self._understood(lists.reports_of_cancel, self._send_once("delete", request))
 
     def _send_once(self, method: str, request: OrderRequest) -> Any:
         self._client.fixed_timestamp_ms = request.timestamp_ms

@@ -24,6 +24,7 @@ from execution.contracts import (
 from execution.models import Account, ExecutionIntent, Order, OrderCancel
 from execution.rules import lists
 from execution.selectors import protection
+from execution.services.answering import record_answer
 from execution.services.applying import apply_report
 from execution.services.reconciling import request_reconciliation
 from tradingbot.core.clock import from_milliseconds, to_milliseconds
@@ -116,7 +117,7 @@ def _send(cancel: OrderCancel, exchange: ExchangeGateway, now: datetime) -> None
     except StaleState:
         return
     try:
-        reports = exchange.cancel(request_of(cancel))
+        answer = exchange.cancel(request_of(cancel))
     except NotSent as error:
         _end(cancel, CancelStatus.REFUSED, str(error), clock_now())
         return
@@ -130,7 +131,8 @@ def _send(cancel: OrderCancel, exchange: ExchangeGateway, now: datetime) -> None
         _end(cancel, CancelStatus.UNKNOWN, str(error), clock_now())
         request_reconciliation(trigger="cancel unknown", now=clock_now())
         return
-    for report in reports:
+    record_answer(subject=f"{OrderCancel.TOPIC}:{cancel.pk}", answer=answer, now=clock_now())
+    for report in answer.reports:
         apply_report(report=report, now=clock_now())
     _end(cancel, CancelStatus.DONE, "", clock_now())
     if protection.unbooked_orders(cancel.intent.symbol, clock_now()):

@@ -21,6 +21,7 @@ from execution.contracts import (
     Source,
 )
 from execution.models import Order, OrderLifecycleEvent
+from execution.services.answering import record_answer
 from execution.services.applying import apply_report
 from execution.services.claiming import abort_intent, request_digest
 from execution.services.reconciling import request_reconciliation
@@ -129,7 +130,10 @@ def _record_answer(orders: list[Order], answer: Answer) -> OrderStatus:
     An order that the answer left out stays submitted and is asked about like one whose worker died.
     """
     first = orders[0]
-    Order.objects.filter(pk__in=[order.pk for order in orders]).update(response_sha256=answer.response_sha256)
+    with transaction.atomic():
+        told = Order.objects.filter(pk__in=[order.pk for order in orders])
+        told.update(response_sha256=answer.response_sha256)
+        record_answer(subject=f"{Order.TOPIC}:{first.pk}", answer=answer, now=clock_now())
     for report in answer.reports:
         apply_report(report=report, now=clock_now())
     first.refresh_from_db()

@@ -187,6 +187,13 @@ def _record_cancel(request: OperatorRequest, report: OrderReport, now: datetime)
                 amount=report.executed_quantity,
                 version=divergence.version + 1,
             )
+        audit.record(
+            action="exchange.answered",
+            subject=f"divergence:{divergence.pk}",
+            actor="exchange",
+            now=now,
+            response_sha256=audit.sha256_hex(audit.canonical_json(report.raw)),
+        )
         finish(request, succeeded=True, detail=sentence, now=now)
         request_reconciliation(trigger="cancel", now=now)
 

@@ -14,7 +14,7 @@ from execution.models import ExecutionIntent, OperatorRequest, Order, OrderCance
 from risk import services as risk
 from tests.desk import SYMBOL, Desk
 from tests.execution.test_protection import buy_at_limit, guard, late, leg, open_stops
-from tradingbot.core import clock
+from tradingbot.core import audit, clock
 from tradingbot.operations.roles import ensure_roles
 
 pytestmark = pytest.mark.django_db
@@ -57,6 +57,19 @@ def ask_cancel(order: Order, actor: str = "a-operator") -> OperatorRequest:
     return services.ask_cancel(
         order_id=order.pk, version=order.version, reason="changed my mind", actor=actor, now=clock.now()
     )
+
+
+def test_answer_to_a_cancel_is_in_the_audit_chain(desk: Desk) -> None:
+    order = resting(desk)
+    ask_cancel(order)
+
+    carry_out(desk)
+
+    cancel = OrderCancel.objects.get()
+    answered = [
+        a["payload"] for a in audit.history(f"cancel:{cancel.pk}") if a["action"] == "exchange.answered"
+    ]
+    assert [sorted(payload) for payload in answered] == [["request_sha256", "response_sha256"]]
 
 
 def sold(desk: Desk) -> list[dict[str, Any]]:

@@ -58,7 +58,22 @@ def test_timeline_holds_submitted_and_filled_with_hashes(desk: Desk) -> None:
     assert "filled" in kinds
     assert len(order.request_sha256) == len(order.response_sha256) == 64
     actions = [link["action"] for link in audit.history(f"order:{order.pk}")]
-    assert actions == ["order.intent", "order.submitted_to_exchange", "order.execution_confirmed"]
+    assert actions == [
+        "order.intent",
+        "order.submitted_to_exchange",
+        "exchange.answered",
+        "order.execution_confirmed",
+    ]
+
+
+def test_hashes_of_request_and_answer_are_in_the_audit_chain(desk: Desk) -> None:
+    order = desk.buy()
+
+    answered = next(a for a in audit.history(f"order:{order.pk}") if a["action"] == "exchange.answered")
+    assert answered["payload"] == {
+        "request_sha256": order.request_sha256,
+        "response_sha256": order.response_sha256,
+    }
 
 
 def test_proposal_can_be_claimed_once_only(desk: Desk) -> None:

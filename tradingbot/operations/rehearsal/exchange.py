@@ -142,15 +142,12 @@ class RehearsedExchange:
     def place_order(self, request: OrderRequest) -> Answer:
         """As the wire would have it: refused, executed and answered, or executed with the answer lost."""
         payload = self._send(PLACING[request.endpoint], "POST", request)
-        return Answer(
-            reports=lists.reports_of_placing(payload),
-            request_sha256=sha256_hex(canonical_json(request.parameters)),
-            response_sha256=sha256_hex(canonical_json(payload)),
-        )
+        return _answer(request, payload, lists.reports_of_placing(payload))
 
-    def cancel(self, request: OrderRequest) -> Sequence[OrderReport]:
+    def cancel(self, request: OrderRequest) -> Answer:
         """As the wire would have it, too."""
-        return lists.reports_of_cancel(self._send(CANCELLING[request.endpoint], "DELETE", request))
+        payload = self._send(CANCELLING[request.endpoint], "DELETE", request)
+        return _answer(request, payload, lists.reports_of_cancel(payload))
 
     def _send(self, endpoint: endpoints.Endpoint, method: str, request: OrderRequest) -> Any:
         self.faults.crash("before send", 0.03)
@@ -286,6 +283,14 @@ def _as_of_a_send() -> Iterator[None]:
         raise OutcomeUnknown(f"rehearsed: {error}") from error
     except ExchangeError as error:
         raise rules.classify_refusal(error.status, error.code, error.message) from error
+
+
+def _answer(request: OrderRequest, payload: Any, reports: tuple[OrderReport, ...]) -> Answer:
+    return Answer(
+        reports=reports,
+        request_sha256=sha256_hex(canonical_json(request.parameters)),
+        response_sha256=sha256_hex(canonical_json(payload)),
+    )
 
 
 def _reports(rows: list[dict[str, Any]]) -> list[OrderReport]:
