@@ -16,7 +16,7 @@ from risk.models import Kill
 from tests.web import seeding
 from tests.web.conftest import NARROW, WIDE, Server, Watched
 from tradingbot.core import clock
-from tradingbot.operations.rehearsal.world import ALL_WELL
+from tradingbot.operations.rehearsal.streams import ALL_WELL
 
 pytestmark = pytest.mark.browser
 PAGES = (
