@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import logging
 import math
@@ -19,8 +18,10 @@ from redis import RedisError
 
 from tradingbot.core import clock, panels
 from tradingbot.core.announce import GROUP
+from tradingbot.operations.renderings import Renderings
 
 logger = logging.getLogger(__name__)
+_renderings = Renderings()
 
 PATCH_GAP_SECONDS = 0.25  # at most four patches a second for one socket
 GATHER_SECONDS = 0.03  # what one commit announces arrives within this
@@ -64,7 +65,7 @@ class DeskConsumer(AsyncWebsocketConsumer):
         self._session_key = self.scope["session"].session_key
         self._sent: dict[str, bytes] = {}
         self._sequence = 0
-        self._dirty: set[str] = set()
+        self._dirty: dict[str, float] = {}  # since when, by the loop's time
         self._woken = asyncio.Event()
         self._task = asyncio.create_task(self._serve())
 
@@ -83,10 +84,11 @@ class DeskConsumer(AsyncWebsocketConsumer):
 
     async def desk_dirty(self, event: dict[str, Any]) -> None:
         """Something was committed: note which of our panels it may have changed."""
+        now = asyncio.get_running_loop().time()
         for key in self._keys:
             found, argument = panels.find(key)
             if found.is_dirtied_by(argument, topic=event["topic"], row_id=event["row_id"]):
-                self._dirty.add(key)
+                self._dirty[key] = now
         if self._dirty:
             self._woken.set()
 
@@ -110,7 +112,7 @@ class DeskConsumer(AsyncWebsocketConsumer):
             if loop.time() - refreshed_at >= REFRESH_SECONDS:
                 refreshed_at = loop.time()
                 await self._join()
-                self._dirty.update(self._keys)
+                self._dirty.update(dict.fromkeys(self._keys, refreshed_at))
                 self._woken.set()
             await self._wait(beat_at + BEAT_SECONDS - loop.time())
             if self._woken.is_set():
@@ -145,25 +147,22 @@ class DeskConsumer(AsyncWebsocketConsumer):
 
     async def _patch(self) -> bool:
         """Render what is dirty and send what differs from the last sent; whether anything was sent."""
-        keys = [key for key in self._keys if key in self._dirty]
-        self._dirty.clear()
-        changed = await database_sync_to_async(self._render)(keys)
-        if changed:
-            await self._send_frame("".join(changed))
-        return bool(changed)
-
-    def _render(self, keys: list[str]) -> list[str]:
+        dirty, self._dirty = self._dirty, {}
+        wanted = [key for key in self._keys if key in dirty]
+        rendered = await asyncio.gather(
+            *(_renderings.of(key, self._user, dirty_at=dirty[key]) for key in wanted)
+        )
         changed = []
-        for key in keys:
-            try:
-                html = panels.render(key, user=self._user, out_of_band=True)
-            except panels.UnknownPanel:
+        for key, found in zip(wanted, rendered, strict=True):
+            if found is None:
                 continue  # its row is gone; the page keeps what it showed
-            digest = hashlib.blake2b(html.encode(), digest_size=16).digest()
+            html, digest = found
             if self._sent.get(key) != digest:
                 self._sent[key] = digest
                 changed.append(html)
-        return changed
+        if changed:
+            await self._send_frame("".join(changed))
+        return bool(changed)
 
     async def _send_frame(self, content: str = "") -> None:
         self._sequence += 1
