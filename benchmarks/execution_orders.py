@@ -109,6 +109,7 @@ def _wait_until_orders_go_out(inside: Inside, symbol: str) -> None:
             return
         if time.monotonic() > deadline:
             raise CouldNotMeasure(f"nothing is approved: {made['status']} {made['why']}")
+        inside.call("end_what_waits")
         time.sleep(1)
 
 

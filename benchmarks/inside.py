@@ -74,6 +74,11 @@ def silence_strategies() -> None:
         strategy.enabled = False
         proposals.save_strategy(strategy=strategy, actor=ACTOR, now=clock.now())
     time.sleep(LAST_DECISIONS_SECONDS)
+    end_what_waits()
+
+
+def end_what_waits() -> None:
+    """End every proposal that waits: the gate refuses a second one of the same symbol."""
     proposals.cancel_pending(actor=ACTOR, reason="benchmark", now=clock.now())
 
 
