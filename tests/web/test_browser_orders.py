@@ -1,6 +1,7 @@
 """Cancel, replace and close in Chromium: pressed twice, taken once, without a reload, at both sizes."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -18,9 +19,9 @@ pytestmark = [pytest.mark.browser, in_both_sizes]
 
 
 @pytest.fixture
-def resting(server: Server, watched: Watched, settings: object, monkeypatch: pytest.MonkeyPatch) -> Order:
+def resting(server: Server, watched: Watched, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Order:
     """An entry on the exchange, a position, and `ana` as operator on an armed desk."""
-    monkeypatch.setattr(settings, "TRADING_ENABLED", True, raising=False)
+    settings.TRADING_ENABLED = True
     # The gate's word on the new price is another test's matter.
     monkeypatch.setattr("execution.services.replacing._check_beforehand", lambda *_: None)
     ensure_roles()
