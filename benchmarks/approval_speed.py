@@ -73,7 +73,8 @@ def measure() -> list[Figure]:
     """Proposals of our own, approved one after the other over HTTP while the market runs at its own pace."""
     with (
         temporary_folder() as folder,
-        Stack(folder / "data", PORT, SPEED="1") as stack,
+        # Protected, each entry would leave a stop, and a symbol takes five.
+        Stack(folder / "data", PORT, SPEED="1", PROTECT_ON_EXCHANGE="false") as stack,
         Inside(stack) as inside,
     ):
         inside.call("silence_strategies")
