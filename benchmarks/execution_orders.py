@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from benchmarks.figures import CouldNotMeasure, Figure, figure
+from benchmarks.figures import CouldNotMeasure, Figure, figure, print_table
 from benchmarks.stack import Inside, Stack, temporary_folder
 from tradingbot.launcher import simulator_client
 from tradingbot.launcher.__main__ import main as launch
@@ -96,6 +96,7 @@ def measure() -> list[Figure]:
         _wait_until_orders_go_out(inside, symbols[0])
         with_celery = _order_through_celery(stack, inside, symbols)
         alone = _order_in_one_process(stack, inside, symbols)
+        print_table(_send_figures(with_celery, alone))  # whatever becomes of the lost ones
         unknown = _lose_orders(stack, inside, symbols)
         direct = _ask_directly(stack)
     return _send_figures(with_celery, alone) + _unknown_figures(unknown, direct)
