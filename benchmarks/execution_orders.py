@@ -22,10 +22,11 @@ from tradingbot.operations.rehearsal.processes.wire import Ambush, Deed, Moment,
 PORT = 21650
 INSIDE = "inside"
 SAMPLES = 110
-ATTEMPTS_MAX = 220
+ATTEMPTS_MAX = 400
 SECONDS_MAX = 120
 READY_SECONDS_MAX = 60
 QUOTE_AMOUNT = "20"
+RATE_PAUSE_SECONDS = 3  # orders of ten seconds are limited in number
 BOOKS_EVERY = 20  # orders; in one process nobody else measures the clock and compares the books
 GRACE_SECONDS = 5
 # Few: with two orders of unknown fate only exits pass (risk.rules.autonomy), so they come one or two at a time.
@@ -166,6 +167,8 @@ def _stop_worker_between_transactions(stack: WiredStack, inside: Inside) -> None
 def _keep(rows: list[dict[str, Any]], refused: list[str], stack: WiredStack, fate: dict[str, Any]) -> None:
     seen = stack.wires.seen_us.get(fate.get("client_order_id", ""))
     if seen is None or not fate.get("acknowledged"):
+        if "rate limit" in fate.get("why", ""):
+            time.sleep(RATE_PAUSE_SECONDS)
         refused.append(f"{fate['status']}: {fate['why']}")
     else:
         rows.append({**fate, "wire": seen})
