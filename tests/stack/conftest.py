@@ -2,9 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from playwright.sync_api import Browser
 
@@ -27,6 +28,19 @@ def stack(artifacts: Path) -> Iterator[RunningStack]:
         finally:
             running.kill_all()
             shutil.copytree(running.data / "logs", artifacts / "logs", dirs_exist_ok=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put the product's own account of itself under each failure, while its database is there to be asked."""
+    report = yield
+    running = getattr(item, "funcargs", {}).get("stack")
+    if report.failed and isinstance(running, RunningStack):
+        try:
+            report.sections.append(("what the product says", running.account_of_itself()))
+        except psycopg.Error as error:
+            report.sections.append(("what the product says", f"its database does not answer: {error}"))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -205,6 +205,36 @@ class RunningStack:
         rows = self.rows(query, *parameters)
         return rows[0][0] if rows else None
 
+    def account_of_itself(self) -> str:
+        """What the product decided and why, for whoever reads of a failed test."""
+        questions = {
+            "proposals of the last five minutes": (
+                "SELECT to_char(created_at, 'HH24:MI:SS.MS'), symbol, action, status, round(notional_quote, 2), "
+                "nullif(concat_ws(' ', refusal, decision_reason), '') FROM proposals_proposal "
+                "WHERE created_at > now() - interval '5 minutes' ORDER BY created_at"
+            ),
+            "decisions without a proposal": (
+                "SELECT outcome, count(*), max(outcome_detail) FROM proposals_decision "
+                "WHERE outcome <> 'OK' GROUP BY outcome"
+            ),
+            "orders of the last five minutes": (
+                "SELECT to_char(i.created_at, 'HH24:MI:SS.MS'), i.kind, o.symbol, o.side, o.role, o.status, "
+                "o.exchange_status, o.reason FROM execution_order o JOIN execution_executionintent i "
+                "ON i.id = o.intent_id WHERE i.created_at > now() - interval '5 minutes' ORDER BY i.created_at"
+            ),
+            "control and autonomy": (
+                "SELECT c.status, a.status, a.changed_at, a.reason FROM risk_tradingcontrol c "
+                "JOIN risk_autonomy a USING (environment) WHERE environment = 'simulator'"
+            ),
+            "alerts": "SELECT to_char(first_seen_at, 'HH24:MI:SS'), severity, count, title, detail "
+            "FROM core_alert WHERE resolved_at IS NULL",
+        }
+        told = []
+        for name, query in questions.items():
+            rows = self.rows(query)
+            told += [f"{name} ({len(rows)}):", *("  " + " | ".join(map(str, row)) for row in rows)]
+        return "\n".join(told)
+
     def exchange(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """GET, or POST `body`, on the simulator's control paths."""
         if body is None:

@@ -3,16 +3,14 @@
 import random
 import time
 from collections import Counter, deque
-from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
-import requests
 
+from tests.stack.person import Operator
 from tests.stack.running import RunningStack, wait_for
-from tradingbot.operations.rehearsal.processes.person import Desk as OperatorsDesk
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
@@ -81,24 +79,14 @@ def wait_for_the_moment(stack: RunningStack, moment: dict[str, Any] | None, dice
         time.sleep(dice.uniform(0, 2))
         return
     fault = stack.exchange("/sim/faults", PLACE | moment)["fault_id"]
-    desk = OperatorsDesk(stack)
+    operator = Operator(stack)
 
     def has_fired() -> bool:
-        approve_what_waits(stack, desk)
+        operator.approve_what_waits()  # unknown orders use up the error budget; then all of them wait
         return fired(stack, fault)
 
     wait_for(has_fired, f"an order into {moment}", 90)
     time.sleep(dice.uniform(0, 0.3))
-
-
-def approve_what_waits(stack: RunningStack, desk: OperatorsDesk) -> None:
-    """Orders of unknown fate use up the error budget, and then nothing is approved by itself any more."""
-    for (proposal_id,) in stack.rows("SELECT id FROM proposals_proposal WHERE status = 'pending_approval'"):
-        page = f"/approvals/{proposal_id}/"
-        with suppress(requests.RequestException):  # the web server is killed as well
-            fields = desk.forms(page).get("approve")
-            if fields is not None:
-                desk.post(f"{page}approve/", fields)
 
 
 def fired(stack: RunningStack, fault_id: int) -> bool:
