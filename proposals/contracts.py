@@ -100,7 +100,7 @@ class ProposalStatus(StrEnum):
 
 
 class Fate(StrEnum):
-    """What became of a proposal to buy, for the scoreboard. `ordered`: claimed; whatever is in shadow is shadow."""
+    """What became of a proposal, for the scoreboard. `ordered`: claimed; whatever is in shadow is shadow."""
 
     ORDERED = "ordered"
     REJECTED = "rejected"

@@ -177,6 +177,10 @@ class Proposal(models.Model):
     symbol = models.CharField(max_length=32)
     action = models.CharField(max_length=8, choices=choices_of(Action))
     answer = models.JSONField(help_text="The TradeProposal as validated, or the reason of NO_TRADE")
+    held = models.JSONField(
+        null=True,
+        help_text="Of a SELL: quantity, stop and target of the position as the advisor was told of it",
+    )
     reasons = models.TextField(blank=True)
     confidence_pct = models.IntegerField(null=True)
     status = models.CharField(
@@ -270,9 +274,10 @@ class ApprovalVote(models.Model):
 
 
 class ProposalScore(models.Model):
-    """What a purchase would have brought by its own stop, target and validity (proposals.rules.scoring).
+    """What a proposal would have brought by its stop, target and validity (proposals.rules.scoring).
 
-    One for each proposal to buy, whatever became of it. `next_minute` is the first 1m candle not looked at.
+    One for each BUY and SELL, whatever became of it; a SELL is held against keeping what it sells. `next_minute`
+    is the first 1m candle not looked at.
     """
 
     proposal = models.OneToOneField(
@@ -280,15 +285,16 @@ class ProposalScore(models.Model):
     )
     environment = EnvironmentField()
     symbol = models.CharField(max_length=32)
+    side = models.CharField(max_length=4, choices=choices_of(Side), default=Side.BUY)
     score = models.CharField(max_length=12, choices=choices_of(Score))
     rule_version = models.PositiveSmallIntegerField(default=RULE_VERSION)
     detail = models.CharField(max_length=120, blank=True)
-    fee_rate = AmountField(help_text="Counted for each side, as a fraction")
+    fee_rate = AmountField(help_text="Of one trade, as a fraction")
     size_quote = AmountField(help_text="Notional of the gate's order, else what the model asked for")
-    ask = AmountField()
+    quote = AmountField(help_text="Of the snapshot: the ask for a BUY, the bid for a SELL")
     limit_price = AmountField(null=True)
     waits = models.BooleanField()
-    stop_price = AmountField()
+    stop_price = AmountField(null=True)
     target_price = AmountField(null=True)
     start = models.DateTimeField(help_text="First minute that counts, in market time")
     valid_until = models.DateTimeField()

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from market.models import Quote
 from proposals import rules, selectors, services
-from proposals.contracts import REQUEST_WAITS_SECONDS_MAX, ProposalStatus
+from proposals.contracts import REQUEST_WAITS_SECONDS_MAX, ProposalStatus, Side
 from proposals.models import Proposal, Strategy
 from proposals.rules import scoring
 from proposals.rules.budgets import Budget, Used
@@ -193,18 +193,29 @@ def scores(user: Any, argument: str) -> dict[str, Any]:
     if argument not in scoreboard.PERIODS:
         raise UnknownPanel("there is no such period")
     since = scoreboard.since_of(argument, clock.now())
-    rows = scoreboard.scores(since)
+    boards = [_board(side, scoreboard.scores(since, side)) for side in Side]
+    bought, sold = ({line.key: line for line in board["models"]} for board in boards)
     spent = scoreboard.spent(since)
-    models = {line.key: line for line in scoreboard.lines(rows, scoreboard.MODEL)}
     return {
         "period": argument,
+        "boards": boards,
+        "models": [
+            (key, bought.get(key), sold.get(key), spent.get(key)) for key in sorted({*bought, *sold, *spent})
+        ],
+        "watched_days": scoring.WATCHED.days,
+    }
+
+
+def _board(side: Side, rows: QuerySet[Any]) -> dict[str, Any]:
+    return {
+        "side": side,
+        "sells": side is Side.SELL,
         "all": next(iter(scoreboard.lines(rows, ("environment",))), None),
         "fates": scoreboard.lines(rows, scoreboard.FATE),
-        "models": [(key, models.get(key), spent.get(key)) for key in sorted({*models, *spent})],
+        "models": scoreboard.lines(rows, scoreboard.MODEL),
         "symbols": scoreboard.lines(rows, scoreboard.SYMBOL),
         "people": scoreboard.by_person(rows),
         "bins": scoreboard.calibration(rows),
-        "watched_days": scoring.WATCHED.days,
     }
 
 

@@ -161,8 +161,9 @@ def proposals_to_assess(limit: int) -> list[UUID]:
 
 
 def proposals_to_score(limit: int) -> list[Proposal]:
-    """Proposals to buy whose reckoning has not begun, oldest first; whatever becomes of them."""
-    ideas = proposals().filter(action=Action.BUY, score=None).exclude(decision__snapshot=None)
+    """BUY and SELL proposals whose reckoning has not begun, oldest first; whatever becomes of them."""
+    known = Q(action=Action.BUY) | Q(action=Action.SELL, held__isnull=False)
+    ideas = proposals().filter(known, score=None).exclude(decision__snapshot=None)
     assessed = ideas.exclude(status__in=[ProposalStatus.PROPOSED, ProposalStatus.VALIDATED])
     return list(assessed.select_related("decision__snapshot").order_by("created_at", "pk")[:limit])
 

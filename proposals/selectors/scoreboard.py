@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.models import Avg, Case, Count, F, IntegerField, Q, QuerySet, Sum, Value, When
 from django.db.models.functions import Cast, Least
 
-from proposals.contracts import Fate, ProposalStatus
+from proposals.contracts import Fate, ProposalStatus, Side
 from proposals.models import Decision, ProposalScore
 from proposals.rules.scoring import GOING_ON, Score
 from tradingbot.core.decimals import plain
@@ -23,6 +23,8 @@ _FATE = Case(
     When(proposal__status=ProposalStatus.RISK_REJECTED, then=Value(Fate.REFUSED)),
     default=Value(Fate.WAITING),
 )
+# What the proposal was about came true: a purchase's target, or the stop that a sale forestalled.
+_HIT = Q(side=Side.BUY, score=Score.TARGET) | Q(side=Side.SELL, score=Score.STOP)
 _BIN = Cast(Least(F("proposal__confidence_pct") / 10, Value(9)), IntegerField())
 _MODEL = ("proposal__decision__model_requested", "proposal__decision__prompt_version", "proposal__shadow")
 SYMBOL, FATE, MODEL, STRATEGY = (
@@ -51,14 +53,16 @@ class Line:
     targets: int
     stops: int
     timed: int
+    hits: int
     net_quote: Decimal | None
     net_pct: Decimal | None
 
     @property
     def hit_pct(self) -> Decimal | None:
-        """Share of targets among those that ended at target or stop, in percent."""
+        """Share that proved right among those that ended at target or stop, in percent: a BUY at its target, a SELL
+        at the stop that keeping would have met."""
         ended = self.targets + self.stops
-        return Decimal(self.targets) * 100 / ended if ended else None
+        return Decimal(self.hits) * 100 / ended if ended else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Bin:
 
     @property
     def hit_pct(self) -> Decimal:
-        """How many of them reached their target, in percent."""
+        """How many of them proved right, in percent."""
         return Decimal(self.hits) * 100 / self.ended
 
 
@@ -85,9 +89,11 @@ class Spent:
     cost_usd: Decimal | None
 
 
-def scores(since: datetime | None) -> QuerySet[Any]:
-    """The reckonings of proposals made since then, with their `fate`."""
+def scores(since: datetime | None, side: Side | None = None) -> QuerySet[Any]:
+    """The reckonings of proposals made since then, of one side or of both, with their `fate`."""
     rows = ProposalScore.objects.filter(environment=settings.TRADING_ENVIRONMENT).annotate(fate=_FATE)
+    if side is not None:
+        rows = rows.filter(side=side)
     return rows if since is None else rows.filter(proposal__created_at__gte=since)
 
 
@@ -124,6 +130,7 @@ def _grouped(rows: QuerySet[Any], by: tuple[str, ...]) -> QuerySet[Any, dict[str
             targets=count(Score.TARGET),
             stops=count(Score.STOP),
             timed=count(Score.TIME),
+            hits=Count("pk", filter=_HIT),
             sum_quote=Sum("net_quote"),
             mean_pct=Avg("net_pct"),
         )
@@ -132,7 +139,7 @@ def _grouped(rows: QuerySet[Any], by: tuple[str, ...]) -> QuerySet[Any, dict[str
 
 def _line(found: dict[str, Any], by: tuple[str, ...]) -> Line:
     counts = {name: found[name] for name in
-              ("proposals", "going_on", "not_filled", "unknown", "targets", "stops", "timed")}  # fmt: skip
+              ("proposals", "going_on", "not_filled", "unknown", "targets", "stops", "timed", "hits")}  # fmt: skip
     return Line(
         key=tuple(found[name] for name in by),
         net_quote=found["sum_quote"],
@@ -150,7 +157,7 @@ def calibration(rows: QuerySet[Any]) -> list[Bin]:
         .order_by("low")
         .annotate(
             ended=Count("pk"),
-            hits=Count("pk", filter=Q(score=Score.TARGET)),
+            hits=Count("pk", filter=_HIT),
             stated_pct=Avg("proposal__confidence_pct"),
         )
     )
@@ -169,8 +176,9 @@ def spent(since: datetime | None) -> dict[tuple[Any, ...], Spent]:
 
 
 CSV_COLUMNS = (
-    "proposal", "made", "symbol", "strategy", "shadow", "model", "prompt", "fate", "decided by", "confidence pct",
-    "score", "detail", "size quote", "entry", "entry at", "exit", "exit at", "fee rate", "net pct", "net quote",
+    "proposal", "made", "symbol", "side", "strategy", "shadow", "model", "prompt", "fate", "decided by",
+    "confidence pct", "score", "detail", "size quote", "entry", "entry at", "exit", "exit at", "fee rate", "net pct",
+    "net quote",
 )  # fmt: skip
 
 
@@ -180,7 +188,7 @@ def csv_rows(rows: QuerySet[Any], limit: int) -> Iterator[tuple[Any, ...]]:
     for row in found[:limit].iterator(chunk_size=500):
         proposal, decision = row.proposal, row.proposal.decision
         yield (
-            proposal.pk, _text(proposal.created_at), row.symbol, decision.strategy.name,
+            proposal.pk, _text(proposal.created_at), row.symbol, row.side, decision.strategy.name,
             "yes" if proposal.shadow else "no", decision.model_requested, decision.prompt_version,
             row.fate, proposal.decided_by, proposal.confidence_pct, row.score, row.detail,
             _text(row.size_quote), _text(row.entry_price), _text(row.entry_at), _text(row.exit_price),

@@ -23,6 +23,7 @@ from proposals.contracts import (
     AdvisorUnavailable,
     Answer,
     Completion,
+    HeldPosition,
     MalformedAnswer,
     ProposalError,
     ProposalStatus,
@@ -35,6 +36,7 @@ from proposals.services.questions import Question, build_question
 from tradingbot.core import alerts, audit, clock, logs
 from tradingbot.core.announce import announce
 from tradingbot.core.audit import canonical_json, sha256_hex
+from tradingbot.core.decimals import plain
 from tradingbot.core.transitions import transition
 
 ACTOR = "advisor"
@@ -54,6 +56,7 @@ class _Call:
     began_seconds: float
     attempts: int = 0
     untold: int = 0
+    position: HeldPosition | None = None
     answer: Answer | None = None
     completion: Completion | None = None
 
@@ -78,6 +81,7 @@ def advise(*, strategy: Strategy, symbol: str, now: datetime) -> Proposal | None
     failure: ProposalError | None = None
     try:
         question = _prepare(decision, now)
+        call.position = question.position
         call.answer = _ask(decision, question, call)
         call.completion = rules.read_answer(question.request, call.answer)
         text = rules.text_of(call.completion)
@@ -228,7 +232,7 @@ def _conclude(
         if trade is None:
             code, detail = getattr(failure, "code", ""), getattr(failure, "detail", "")
             return close_without_trade(decision=decision, code=code, detail=detail, actor=ACTOR, now=now)
-        return _propose(decision, trade, now)
+        return _propose(decision, trade, call.position, now)
 
 
 def _keep_answer(decision: Decision, call: _Call) -> None:
@@ -260,7 +264,9 @@ def count_use(decision: Decision, *, untold: int) -> None:
     decision.cost_usd = rules.cost_usd(*tokens, price) if price else None
 
 
-def _propose(decision: Decision, trade: TradeProposal, now: datetime) -> Proposal:
+def _propose(
+    decision: Decision, trade: TradeProposal, position: HeldPosition | None, now: datetime
+) -> Proposal:
     """The proposal of a valid answer: for the gate to judge, or NO_TRADE by the model's own choice."""
     decision.outcome, decision.finished_at = OUTCOME_OK, now
     decision.save()
@@ -272,6 +278,7 @@ def _propose(decision: Decision, trade: TradeProposal, now: datetime) -> Proposa
         answer=content,
         reasons=trade.reasons,
         confidence_pct=trade.confidence_pct,
+        held=_held(position) if trade.action == Action.SELL else None,
         expires_at=now + timedelta(seconds=trade.valid_for_seconds),
     )
     if trade.action == Action.NO_TRADE:
@@ -280,6 +287,16 @@ def _propose(decision: Decision, trade: TradeProposal, now: datetime) -> Proposa
     else:
         announce(Proposal.TOPIC, proposal.pk, event=ProposalStatus.PROPOSED)
     return proposal
+
+
+def _held(position: HeldPosition | None) -> dict[str, str | None]:
+    assert position is not None  # parse_answer refuses a SELL of nothing
+    stop, target = position.stop_price, position.target_price
+    return {
+        "quantity": plain(position.quantity),
+        "stop_price": None if stop is None else plain(stop),
+        "target_price": None if target is None else plain(target),
+    }
 
 
 def close_without_trade(*, decision: Decision, code: str, detail: str, actor: str, now: datetime) -> Proposal:

@@ -1,9 +1,10 @@
-"""The scoreboard's rows: begun for each proposal to buy, moved on by the candles that came, settled once."""
+"""The scoreboard's rows: begun for each BUY and SELL, moved on by the candles that came, settled once."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -13,6 +14,7 @@ from market.contracts import Candle, Interval
 from market.rules.candles import length
 from market.selectors.candles import last_closed, minutes_between
 from proposals import selectors
+from proposals.contracts import Side
 from proposals.models import Proposal, ProposalScore
 from proposals.rules import scoring
 from proposals.rules.scoring import Idea, Reckoning, Score
@@ -25,14 +27,14 @@ HOLE_GRACE = timedelta(hours=1)
 
 
 def score_proposals(*, now: datetime) -> int:
-    """Begin the reckoning of new proposals to buy and move the others on; how many were settled."""
+    """Begin the reckoning of new proposals and move the others on; how many were settled."""
     begin_scores(now=now)
     return move_scores(now=now)
 
 
 @transaction.atomic
 def begin_scores(*, now: datetime) -> int:
-    """A row for each proposal to buy that has none; without a known fee none is begun."""
+    """A row for each BUY and SELL that has none; without a known fee none is begun."""
     fee_rate: Decimal | None = import_string(settings.SCORE_FEE_RATE)()
     if fee_rate is None:
         return 0
@@ -48,12 +50,15 @@ def _begun(proposal: Proposal, fee_rate: Decimal, now: datetime) -> ProposalScor
     start = decision.candle_open_time + length(interval)
     if decision.on_demand:
         start += scoring.MINUTE
+    side = Side(proposal.action)
+    ends = answer if side is Side.BUY else _held(proposal)
     idea = Idea(
-        ask=Decimal(payload["quote"]["ask"]),
+        side=side,
+        quote=Decimal(payload["quote"]["ask" if side is Side.BUY else "bid"]),
         limit=_amount(answer["limit_price"]),
         waits=answer["time_in_force"] == "GTC",
-        stop=Decimal(answer["stop_price"]),
-        target=_amount(answer["target_price"]),
+        stop=_amount(ends["stop_price"]),
+        target=_amount(ends["target_price"]),
         start=start,
         valid_until=start + timedelta(seconds=answer["valid_for_seconds"]),
     )
@@ -61,9 +66,10 @@ def _begun(proposal: Proposal, fee_rate: Decimal, now: datetime) -> ProposalScor
         proposal=proposal,
         environment=proposal.environment,
         symbol=proposal.symbol,
+        side=side,
         fee_rate=fee_rate,
-        size_quote=proposal.notional_quote or Decimal(answer["quote_amount"]),
-        ask=idea.ask,
+        size_quote=proposal.notional_quote or _asked_for(proposal, idea),
+        quote=idea.quote,
         limit_price=idea.limit,
         waits=idea.waits,
         stop_price=idea.stop,
@@ -73,6 +79,20 @@ def _begun(proposal: Proposal, fee_rate: Decimal, now: datetime) -> ProposalScor
     )
     _keep(row, scoring.begin(idea), now)
     return row
+
+
+def _held(proposal: Proposal) -> dict[str, Any]:
+    assert proposal.held is not None  # proposals_to_score leaves out sales without
+    held: dict[str, Any] = proposal.held
+    return held
+
+
+def _asked_for(proposal: Proposal, idea: Idea) -> Decimal:
+    """The size in quote asset that the model wanted, where the gate formed no order."""
+    if idea.buys:
+        return Decimal(proposal.answer["quote_amount"])
+    share = Decimal(proposal.answer["position_share_pct"]) / 100
+    return Decimal(_held(proposal)["quantity"]) * share * idea.quote
 
 
 def _amount(text: str | None) -> Decimal | None:
@@ -125,7 +145,8 @@ def _move(
 
 def _idea(row: ProposalScore) -> Idea:
     return Idea(
-        ask=row.ask,
+        side=Side(row.side),
+        quote=row.quote,
         limit=row.limit_price,
         waits=row.waits,
         stop=row.stop_price,
@@ -152,5 +173,5 @@ def _keep(row: ProposalScore, seen: Reckoning, now: datetime) -> None:
         return
     row.settled_at = now
     if seen.entry_price is not None and seen.exit_price is not None:
-        row.net_pct = scoring.net_pct(seen.entry_price, seen.exit_price, row.fee_rate)
+        row.net_pct = scoring.net_pct(Side(row.side), seen.entry_price, seen.exit_price, row.fee_rate)
         row.net_quote = scoring.net_quote(row.net_pct, row.size_quote)

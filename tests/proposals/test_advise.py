@@ -40,6 +40,7 @@ def test_valid_buy_becomes_a_proposal_for_the_gate(
     assert (proposal.status, proposal.action, proposal.confidence_pct) == ("proposed", "BUY", 60)
     assert proposal.reasons == "Momentum is up."
     assert proposal.answer["limit_price"] == "20000"
+    assert proposal.held is None
     assert selectors.proposals_to_assess(10) == [proposal.pk]
     assert timedelta(seconds=120) <= proposal.expires_at - now < timedelta(seconds=130)
 

@@ -103,6 +103,8 @@ def test_sell_is_held_against_the_position_of_then(
     model_server.scripts = [echoes(sell)]
     decided = services.advise(strategy=strategy, symbol=SYMBOL, now=now)
     assert decided is not None
+    # The scoreboard holds a sale against keeping what it sells.
+    assert decided.held == {"quantity": "0.01", "stop_price": None, "target_price": None}
     monkeypatch.setattr(conftest, "account", account)
 
     assert "the proposal is the same" in run(str(decided.pk))

@@ -14,6 +14,7 @@ from django.test import Client
 
 from market.models import Candle
 from proposals import selectors, services
+from proposals.contracts import Side
 from proposals.models import Decision, Proposal, ProposalScore, Strategy
 from proposals.selectors import scoreboard
 from proposals.services.questions import _recent
@@ -25,6 +26,11 @@ Make = Callable[..., Proposal]
 CLOSED = datetime(2023, 3, 10, 9, 0, tzinfo=UTC)
 START = CLOSED + timedelta(minutes=1)
 WIDE = {"open": "20000", "high": "20010", "low": "19990", "close": "20000"}
+
+
+SALE = {"action": "SELL", "order_type": "MARKET", "limit_price": None, "time_in_force": None, "stop_price": None,
+        "target_price": None, "quote_amount": None, "position_share_pct": 50}  # fmt: skip
+HELD = {"quantity": "0.01", "stop_price": "19500", "target_price": "21000"}
 
 
 @pytest.fixture(autouse=True)
@@ -155,12 +161,39 @@ def test_proposal_that_the_gate_has_not_judged_has_no_row_yet(idea: Make, now: d
     assert not ProposalScore.objects.exists()
 
 
-def test_sells_and_no_trades_have_no_row(idea: Make, now: datetime) -> None:
-    idea(action="SELL")
+def test_no_trades_and_sells_of_unknown_holdings_have_no_row(idea: Make, now: datetime) -> None:
+    idea(action="SELL", answer=SALE, held=None)  # stored before a position was kept with them
     idea(action="NO_TRADE", status="no_trade")
     services.score_proposals(now=now)
 
     assert not ProposalScore.objects.exists()
+
+
+def test_refused_sale_is_told_what_it_would_have_saved(idea: Make, now: datetime) -> None:
+    row = idea(action="SELL", answer=SALE, held=HELD)
+    minute(0)
+    minute(1, low="19500")
+
+    assert services.score_proposals(now=now) == 1
+
+    found = score(row)
+    bid = Decimal("19999.9")
+    assert (found.side, found.score, found.entry_price, found.exit_price) == ("SELL", "stop", bid, 19500)
+    # 499.9 a BTC less 0.1 % of it, of 19999.9; and half of 0.01 BTC
+    assert (found.net_pct, found.size_quote) == (Decimal("2.49701298"), Decimal("99.9995"))
+    assert found.net_quote == Decimal("2.49700049")
+
+
+def test_sale_before_the_positions_target_cost_what_was_missed(idea: Make, now: datetime) -> None:
+    row = idea(action="SELL", answer=SALE, held=HELD)
+    minute(0, high="21000")
+    services.score_proposals(now=now)
+
+    assert (score(row).score, score(row).exit_price, score(row).net_pct) == (
+        "target",
+        21000,
+        Decimal("-4.99552448"),
+    )
 
 
 def test_without_a_known_fee_nothing_is_begun(idea: Make, now: datetime, settings: Any) -> None:
@@ -240,6 +273,30 @@ def test_board_counts_calls_and_tokens_of_each_model(board: dict[str, Proposal])
     assert (spent["m-1", "v1", False].calls, spent["m-1", "v1", False].tokens) == (3, 3300)
 
 
+def test_board_keeps_sales_apart_and_counts_the_stop_as_their_hit(
+    board: dict[str, Proposal], idea: Make, client: Client, now: datetime
+) -> None:
+    idea(action="SELL", answer=SALE, held=HELD, confidence_pct=80, created_at=clock.now())
+    services.score_proposals(now=now)
+    ProposalScore.objects.filter(side="SELL").update(next_minute=START + timedelta(minutes=3))
+    minute(3, low="19000")
+    services.score_proposals(now=now)
+    client.force_login(seeding.operator())
+
+    (sold,) = scoreboard.lines(scoreboard.scores(None, Side.SELL), scoreboard.SYMBOL)
+    (confident,) = scoreboard.calibration(scoreboard.scores(None, Side.SELL))
+    page = client.get("/scoreboard/?period=24h").content.decode()
+
+    assert (sold.stops, sold.hits, sold.hit_pct) == (1, 1, Decimal(100))
+    assert (confident.low, confident.hits) == (80, 1)
+    assert (
+        sum(line.proposals for line in scoreboard.lines(scoreboard.scores(None, Side.BUY), scoreboard.SYMBOL))
+        == 4
+    )
+    assert "What proposals to sell would have saved" in page
+    assert 'id="sell-fate-refused"' in page
+
+
 def test_board_of_a_period_leaves_out_what_is_older(board: dict[str, Proposal], now: datetime) -> None:
     assert scoreboard.lines(scoreboard.scores(now + timedelta(seconds=1)), scoreboard.FATE) == []
 
@@ -256,6 +313,7 @@ def test_page_and_file_tell_the_same(board: dict[str, Proposal], client: Client)
     found = {row["proposal"]: row for row in csv.DictReader(io.StringIO(answer.content.decode()))}
     assert len(found) == 4
     ordered = found[str(board["approved"].pk)]
+    assert ordered["side"] == "BUY"
     assert (ordered["fate"], ordered["score"], ordered["decided by"], ordered["net pct"]) == (
         "ordered", "stop", "ana", "-1.199",
     )  # fmt: skip

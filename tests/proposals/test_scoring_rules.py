@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market.contracts import Candle, Interval
+from proposals.contracts import Side
 from proposals.rules import scoring
 from proposals.rules.scoring import MINUTE, Idea, Reckoning, Score
 
@@ -19,9 +20,14 @@ Bars = list[tuple[int, int, int, int] | None]
 
 def idea(**changes: object) -> Idea:
     """Buy at 100, stop 90, target 120, for three minutes, while the ask was 101."""
-    found = Idea(ask=D(101), limit=D(100), waits=True, stop=D(90), target=D(120), start=START,
+    found = Idea(side=Side.BUY, quote=D(101), limit=D(100), waits=True, stop=D(90), target=D(120), start=START,
                  valid_until=START + 3 * MINUTE)  # fmt: skip
     return replace(found, **changes)
+
+
+def sale(**changes: object) -> Idea:
+    """Sell at 110 for three minutes while the bid was 100; the position has its stop at 90, its target at 120."""
+    return idea(side=Side.SELL, quote=D(100), limit=D(110), **changes)
 
 
 def candles(bars: Bars) -> dict[datetime, Candle]:
@@ -68,6 +74,21 @@ BY_HAND: list[tuple[str, Idea, Bars, Score, object, object]] = [
      Score.STOP, 100, 90),
     ("not yet", idea(), [TOUCH, FLAT], Score.HELD, 100, None),
     ("still waiting", idea(), [FLAT], Score.WAITING, None, None),
+    ("sale at market against the position's stop", idea(side=Side.SELL, limit=None, waits=False),
+     [FLAT, (95, 96, 89, 95)], Score.STOP, 101, 90),
+    ("sale at a limit below the bid is sold at the bid", replace(sale(), limit=D(99)), [(95, 96, 89, 95)],
+     Score.STOP, 100, 90),
+    ("sale FOK above the bid", sale(waits=False), [], Score.NOT_FILLED, None, None),
+    ("sale: limit never touched", sale(), [FLAT, FLAT, FLAT], Score.NOT_FILLED, None, None),
+    ("sale: limit touched, then the stop", sale(), [(105, 110, 104, 105), (95, 96, 89, 95)], Score.STOP, 110, 90),
+    ("sale: the target in the minute of the fill counts", sale(), [(105, 121, 104, 105)], Score.TARGET, 110, 120),
+    ("sale: the stop in the minute of the fill does not", sale(), [(105, 111, 89, 105)], Score.HELD, 110, None),
+    ("sale: both in one minute: the target", sale(), [(105, 110, 104, 105), (105, 121, 89, 105)], Score.TARGET,
+     110, 120),
+    ("sale: a target that was jumped over would have sold at the open", sale(),
+     [(105, 110, 104, 105), (125, 126, 124, 125)], Score.TARGET, 110, 125),
+    ("sale of what has neither stop nor target goes on", sale(stop=None, target=None),
+     [(105, 110, 104, 105), (10, 500, 5, 10)], Score.HELD, 110, None),
     ("nothing after a hole is looked at", idea(), [TOUCH, None, (105, 121, 104, 120)], Score.HELD, 100, None),
 ]  # fmt: skip
 
@@ -95,16 +116,21 @@ def test_after_the_watch_it_is_sold_at_the_close() -> None:
     )  # fmt: skip
 
 
+def test_result_of_a_sale_is_what_it_saved_against_the_sale_that_came_later() -> None:
+    # 10 sold at 100 instead of at 90: (1000 - 1) - (900 - 0.90) = 99.90 of 1000
+    assert scoring.net_pct(Side.SELL, D(100), D(90), D("0.001")) == D("9.99")
+
+
 def test_result_is_after_the_fee_of_both_sides() -> None:
     # 1000 at 100, sold at 120: 1200 - 1.2 - 1000 - 1 = 197.80
-    pct = scoring.net_pct(D(100), D(120), D("0.001"))
+    pct = scoring.net_pct(Side.BUY, D(100), D(120), D("0.001"))
 
     assert pct == D("19.78")
     assert scoring.net_quote(pct, D(1000)) == D("197.8")
 
 
 def test_result_is_rounded_down_also_below_zero() -> None:
-    assert scoring.net_pct(D(3), D(2), D(0)) == D("-33.33333334")
+    assert scoring.net_pct(Side.BUY, D(3), D(2), D(0)) == D("-33.33333334")
 
 
 # --- the slow model --------------------------------------------------------------------------------------
@@ -113,26 +139,33 @@ def slow(idea: Idea, bars: Bars) -> tuple[Score, Decimal | None, Decimal | None]
     known = bars[: bars.index(None)] if None in bars else bars
     minutes = [tuple(map(D, bar)) for bar in known if bar is not None]
     valid = (idea.valid_until - idea.start) / MINUTE
-    if idea.limit is None or idea.limit >= idea.ask:
-        entry, first, fresh = idea.ask, 0, False
+    buys = idea.side is Side.BUY
+    if idea.limit is None or idea.limit == idea.quote or (idea.limit > idea.quote) == buys:
+        entry, first, fresh = idea.quote, 0, False
     elif not idea.waits:
         return Score.NOT_FILLED, None, None
     else:
-        touches = [i for i, bar in enumerate(minutes) if bar[2] <= idea.limit and i < valid]
+        touches = [
+            i
+            for i, bar in enumerate(minutes)
+            if (bar[2] <= idea.limit if buys else bar[1] >= idea.limit) and i < valid
+        ]
         if not touches:
             return (Score.NOT_FILLED if len(minutes) >= valid else Score.WAITING), None, None
         if touches[0] + 1 > valid:
             return Score.UNKNOWN, None, None
         entry, first, fresh = idea.limit, touches[0], True
     never = len(minutes)
-    stop = next((i for i in range(first, never) if minutes[i][2] <= idea.stop), never)
-    aims = range(first + fresh, never) if idea.target is not None else range(0)
+    # In the minute of the fill only what speaks against it is looked for; of two in one minute that one wins.
+    floors = range(first + (fresh and not buys), never) if idea.stop is not None else range(0)
+    aims = range(first + (fresh and buys), never) if idea.target is not None else range(0)
+    stop = next((i for i in floors if minutes[i][2] <= (idea.stop or 0)), never)
     target = next((i for i in aims if minutes[i][1] >= (idea.target or 0)), never)
-    if stop < never and stop <= target:
-        return Score.STOP, entry, min(idea.stop, minutes[stop][0])
-    if target < never:
-        return Score.TARGET, entry, idea.target
-    return Score.HELD, entry, None
+    if stop == target == never:
+        return Score.HELD, entry, None
+    if stop < target or (stop == target and buys):
+        return Score.STOP, entry, min(idea.stop or D(0), minutes[stop][0])
+    return Score.TARGET, entry, idea.target if buys else max(idea.target or D(0), minutes[target][0])
 
 
 def bar(numbers: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
@@ -143,12 +176,14 @@ def bar(numbers: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
 price = st.integers(80, 130)
 HOLED = st.lists(st.one_of(*[st.tuples(price, price, price, price).map(bar)] * 6, st.none()), max_size=12)
 IDEAS = st.builds(
-    lambda ask, limit, waits, stop, target, seconds: Idea(
-        ask=D(ask), limit=None if limit is None else D(limit), waits=waits, stop=D(stop),
+    lambda side, quote, limit, waits, stop, target, seconds: Idea(
+        side=side, quote=D(quote), limit=None if limit is None else D(limit), waits=waits,
+        stop=None if stop is None else D(stop),
         target=None if target is None else D(target), start=START,
         valid_until=START + timedelta(seconds=seconds),
     ),
-    ask=price, limit=st.none() | price, waits=st.booleans(), stop=st.integers(78, 110),
+    side=st.sampled_from(Side), quote=price, limit=st.none() | price, waits=st.booleans(),
+    stop=st.none() | st.integers(78, 110),
     target=st.none() | st.integers(95, 132), seconds=st.integers(30, 900),
 )  # fmt: skip
 
@@ -171,13 +206,13 @@ def test_in_two_steps_is_the_same_as_in_one(idea: Idea, bars: Bars, cut: int) ->
 
 @settings(max_examples=300, deadline=None)
 @given(IDEAS, HOLED)
-def test_higher_fee_never_brings_more(idea: Idea, bars: Bars) -> None:
-    found = reckon(idea, bars)
+def test_higher_fee_never_brings_more_to_a_purchase(idea: Idea, bars: Bars) -> None:
+    found = reckon(replace(idea, side=Side.BUY), bars)
     if found.entry_price is None or found.exit_price is None:
         return
 
     cheap, dear = (
-        scoring.net_pct(found.entry_price, found.exit_price, D(rate)) for rate in ("0.001", "0.002")
+        scoring.net_pct(Side.BUY, found.entry_price, found.exit_price, D(rate)) for rate in ("0.001", "0.002")
     )
 
     assert dear < cheap
