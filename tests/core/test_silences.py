@@ -64,6 +64,21 @@ def test_what_must_be_heard_is_silenced_neither_by_kind_nor_by_subject(kind: str
     assert silenced(alert(kind=kind, subject="control:simulator", severity="critical")) is None
 
 
+@pytest.mark.parametrize("severity", ["", "critical"])
+def test_halt_by_itself_is_silenced_neither_by_kind_nor_by_subject(severity: str) -> None:
+    with pytest.raises(silences.SilenceRefused, match="always told"):
+        silence(kind="autonomy", severity=severity)
+    silence(kind="", subject="autonomy:simulator")
+
+    assert silenced(alert(kind="autonomy", subject="autonomy:simulator", severity="critical")) is None
+
+
+def test_level_lowered_by_itself_can_be_silenced() -> None:
+    silence(kind="autonomy", severity="high")
+
+    assert silenced(alert(kind="autonomy", severity="high")) == NOW + HOUR
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -13,14 +13,17 @@ SILENCE_MAX = timedelta(days=7)
 # The switch was thrown, or money stands without protection: nobody may choose not to be told.
 NEVER_SILENCED = frozenset({"trading_control", "position_unprotected", "protection_failed", "stop_run_over"})
 _KILL = "kill"
+_AUTONOMY = "autonomy"  # critical: the desk halted itself; below it a lowered level, which may be silenced
 
 
 class SilenceRefused(Exception):
     """The silence cannot be; the text says why and what may be done."""
 
 
-def may_be_silenced(kind: str) -> bool:
-    """Whether alerts of `kind` can be silenced at all."""
+def may_be_silenced(kind: str, severity: str) -> bool:
+    """Whether alerts of `kind` and `severity` (empty: of every severity) can be silenced at all."""
+    if kind == _AUTONOMY:
+        return severity not in ("", Alert.Severity.CRITICAL)
     return kind not in NEVER_SILENCED and not kind.startswith(_KILL)
 
 
@@ -45,7 +48,7 @@ def add_silence(
         raise SilenceRefused("Name the kind or the subject: nothing silences all alerts.")
     if not timedelta(0) < lasts <= SILENCE_MAX:
         raise SilenceRefused(f"A silence ends after at most {SILENCE_MAX.days} days.")
-    if kind and not may_be_silenced(kind):
+    if kind and not may_be_silenced(kind, severity):
         raise SilenceRefused(f"Alerts of the kind {kind.replace('_', ' ')} are always told.")
     if severity and severity not in Alert.Severity.values:
         raise SilenceRefused(f"There is no severity {severity!r:.20}.")
@@ -99,7 +102,7 @@ def running_silences(now: datetime) -> list[AlertSilence]:
 
 def silenced_until(alert: Alert, silences: Iterable[AlertSilence]) -> datetime | None:
     """When the last of `silences` that covers `alert` ends; None when none does."""
-    if not may_be_silenced(alert.kind):
+    if not may_be_silenced(alert.kind, alert.severity):
         return None
     ends = [silence.ends_at for silence in silences if _covers(silence, alert)]
     return max(ends, default=None)

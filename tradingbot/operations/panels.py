@@ -59,7 +59,7 @@ def open_alerts(user: Any, argument: str) -> dict[str, Any]:
         {
             "alert": alert,
             "silenced_until": silences.silenced_until(alert, running),
-            "may_be_silenced": silences.may_be_silenced(alert.kind),
+            "may_be_silenced": silences.may_be_silenced(alert.kind, alert.severity),
         }
         for alert in found[:ALERTS_SHOWN]
     ]
