@@ -188,6 +188,15 @@ def test_an_alert_is_silenced_from_the_page_and_stays_on_it() -> None:
     assert "known since noon" in html
 
 
+def test_a_silence_from_the_page_hides_nothing_worse_of_the_same_kind() -> None:
+    """Of the alerts worker it was said; the trading worker then stands still."""
+    silence(sign_in("operator"), raised(kind="queue_silent", subject="alerts", severity="high"))
+
+    worse = Alert.objects.get(pk=raised(kind="queue_silent", subject="trading", severity="critical"))
+
+    assert silences.silenced_until(worse, silences.running_silences(clock.now())) is None
+
+
 @pytest.mark.parametrize("changes", [{"hours": "0"}, {"hours": "100000"}, {"covers": "all"}, {"reason": ""}])
 def test_a_silence_without_reason_or_with_another_length_is_refused(changes: dict[str, str]) -> None:
     answer = silence(sign_in("operator"), raised(), **changes)

@@ -56,7 +56,7 @@ def acknowledge(request: HttpRequest, alert_id: int) -> HttpResponse:
 @require_POST
 @needs(Deed.SILENCE)
 def silence(request: HttpRequest, alert_id: int) -> HttpResponse:
-    """Tell nobody of such alerts for some hours."""
+    """Tell nobody of such alerts, of this severity, for some hours."""
     alert = get_object_or_404(Alert, pk=alert_id)
     form = SilenceForm(request.POST, prefix=str(alert_id))
     shown = _shown("alerts", "alerts.silences")
@@ -67,6 +67,7 @@ def silence(request: HttpRequest, alert_id: int) -> HttpResponse:
     try:
         row = silences.add_silence(
             kind=alert.kind,
+            severity=alert.severity,  # what becomes worse was not what the person saw
             subject=alert.subject if is_of_subject else "",
             lasts=form.lasts(),
             reason=form.cleaned_data["reason"],
