@@ -224,6 +224,20 @@ def test_a_silenced_alert_is_told_when_the_silence_ends_and_it_still_lasts(sink:
     assert len(sink.received) == 1
 
 
+def test_a_silenced_alert_is_told_as_soon_as_a_person_ends_the_silence(sink: Sink, at: Any) -> None:
+    channel(sink)
+    row = silences.add_silence(
+        kind="divergence", lasts=timedelta(hours=1), reason="known", actor="ana", now=NOW
+    )
+    raise_one(1)
+    at(2)
+
+    silences.end_silence(silence_id=row.pk, actor="bob", now=NOW + timedelta(seconds=60))
+    at(62)
+
+    assert len(sink.received) == 1
+
+
 def test_an_alert_that_closed_under_its_silence_is_never_told(sink: Sink, at: Any) -> None:
     channel(sink)
     silences.add_silence(kind="divergence", lasts=timedelta(hours=1), reason="known", actor="ana", now=NOW)

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from tradingbot.core import audit
 from tradingbot.core.announce import announce
-from tradingbot.core.models import Alert, AlertSilence
+from tradingbot.core.models import Alert, AlertNotice, AlertSilence
 
 SILENCE_MAX = timedelta(days=7)
 # The switch was thrown, or money stands without protection: nobody may choose not to be told.
@@ -84,6 +84,8 @@ def end_silence(*, silence_id: int, actor: str, now: datetime) -> bool:
         return False
     before, row.ends_at = row.ends_at, max(now, row.starts_at)
     row.save(update_fields=["ends_at"])
+    # What it held back was put off to its end: looked at again now, and put off anew where another one covers it.
+    AlertNotice.objects.filter(planned_at=None, fate="silenced").update(due_at=now)
     audit.record(
         action="alert_silence.ended",
         subject=f"alert_silence:{row.pk}",
