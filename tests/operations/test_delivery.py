@@ -197,6 +197,23 @@ def test_the_second_channel_is_told_as_soon_as_a_first_one_fails(sink: Sink, at:
     assert len(sink.received) == 1
 
 
+def test_the_second_channel_is_told_of_a_failure_after_a_worker_died_at_the_first_attempt(
+    sink: Sink, at: Any
+) -> None:
+    with running_sink() as broken:
+        broken.status = 500
+        channel(broken, "first")
+        channel(sink, "second", is_backup=True)
+        raise_one()
+        delivery.plan_deliveries(now=NOW)
+        assert delivery.claim_next(now=NOW) is not None
+
+        at(121)
+
+    assert len(broken.received) == 1
+    assert len(sink.received) == 1
+
+
 def test_the_second_channel_is_left_alone_while_the_first_one_works(sink: Sink, at: Any) -> None:
     with running_sink() as works:
         channel(works, "first")

@@ -189,7 +189,8 @@ def _after_failure(row: AlertDelivery, reason: NotDelivered, now: datetime) -> N
         row.due_at = now + timedelta(seconds=BACK_OFF_SECONDS[row.attempts - 1])
     if reason.gone and row.channel.kind == AlertChannel.Kind.WEB_PUSH and row.channel.enabled:
         channels.switch_off(channel_id=row.channel_id, reason=str(reason), now=now)
-    if row.notice is not None and row.attempts == 1 and not row.channel.is_backup:
+    # Whatever the attempt: the worker of the first may have died. Nobody is told of one notice twice by a channel.
+    if row.notice is not None and not row.channel.is_backup:
         _deliver(row.notice, _takers(row.notice.alert.severity, is_backup=True), now)
 
 
