@@ -33,8 +33,9 @@ _loops_lock = threading.Lock()
 def ask(request: dict[str, Any], *, base_url: str, timeout_seconds: float) -> Answer:
     """Send `request` (the body of a Chat Completions or a Responses call) once; what is answered with 2xx comes back.
 
-    Raises AdvisorUnavailable: TIMEOUT, CONNECTION, HTTP_429, HTTP_5xx and the like (`transient`), or AUTH,
-    QUOTA, NOT_FOUND, BAD_REQUEST, HTTP_xxx (asking again does not help). No header and no key is in it.
+    Raises AdvisorUnavailable: TIMEOUT, CONNECTION (nobody was reached), BROKEN_OFF (the connection was lost
+    later), HTTP_429, HTTP_5xx and the like (`transient`), or AUTH, QUOTA, NOT_FOUND, BAD_REQUEST, HTTP_xxx
+    (asking again does not help). No header and no key is in it.
     """
     client = _client(base_url, _key(), os.getpid())
     call = _ask(client, request, timeout_seconds)
@@ -91,9 +92,9 @@ async def _ask(client: "openai.AsyncOpenAI", request: dict[str, Any], timeout_se
         raise _refused(error) from error
     except (openai.APIConnectionError, httpx2.HTTPError) as error:
         cause = error.__cause__ or error
-        raise AdvisorUnavailable(
-            "CONNECTION", _words(f"{type(cause).__name__}: {cause}"), transient=True
-        ) from error
+        # Once the request was under way, the server may have worked on it and charge for it.
+        code = "CONNECTION" if isinstance(cause, httpx2.ConnectError | httpx2.ProxyError) else "BROKEN_OFF"
+        raise AdvisorUnavailable(code, _words(f"{type(cause).__name__}: {cause}"), transient=True) from error
     except openai.OpenAIError as error:
         raise AdvisorUnavailable("SDK", _words(f"{type(error).__name__}: {error}")) from error
     return Answer(

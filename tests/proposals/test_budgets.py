@@ -1,5 +1,6 @@
 """Budgets of strategies: spent means NO_TRADE with its reason, an unknown price too, and the page says so."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,7 +17,7 @@ from proposals.rules import budgets as rules
 from proposals.rules.budgets import TOKENS_OF_AN_UNTOLD_CALL, Budget, Price, Used
 from proposals.selectors import budgets, scoreboard
 from tests.proposals.conftest import SYMBOL, no_trade
-from tests.proposals.model_server import Server, completion, echoes, fails, hangs_up, says
+from tests.proposals.model_server import Server, completion, cuts_body, echoes, fails, hangs_up, says
 from tests.proposals.races import race
 from tests.web import seeding
 from tradingbot.core.audit import history
@@ -159,8 +160,6 @@ def test_cost_is_stored_by_the_price_of_then(
 
 
 def silent_on_use(handler: Any) -> None:
-    import json
-
     body = completion("{}")
     del body["usage"]
     handler.send(200, json.dumps(body).encode())
@@ -173,7 +172,8 @@ def silent_on_use(handler: Any) -> None:
         ([fails(500), says("{}")], TOKENS_OF_AN_UNTOLD_CALL + USED),
         ([fails(500), fails(500)], 2 * TOKENS_OF_AN_UNTOLD_CALL),
         ([fails(429), says("{}")], USED),
-        ([hangs_up, says("{}")], USED),
+        ([hangs_up, says("{}")], TOKENS_OF_AN_UNTOLD_CALL + USED),
+        ([cuts_body, says("{}")], TOKENS_OF_AN_UNTOLD_CALL + USED),
         ([fails(401)], 0),
     ],
 )
@@ -183,6 +183,16 @@ def test_use_that_is_not_told_counts_as_the_most_it_can_be(
     model_server.scripts = scripts
 
     assert advise(strategy, now).decision.counted_tokens == counted
+
+
+def test_server_that_nobody_reached_used_nothing(
+    strategy: Strategy, market: Market, now: datetime, settings: Any
+) -> None:
+    settings.OPENAI_BASE_URL = "http://127.0.0.1:9/v1"
+
+    decision = advise(strategy, now).decision
+
+    assert (decision.outcome, decision.counted_tokens) == ("CONNECTION", 0)
 
 
 def test_call_under_way_and_one_that_was_interrupted_count_at_their_worst(
