@@ -29,7 +29,7 @@ from proposals.contracts import (
 from tradingbot.core.decimals import MalformedDecimal, parse_decimal
 
 DETAIL_LENGTH_MAX = 300
-TOKENS_MAX = 2**31 - 1
+TOKENS_MAX = 10**9  # twice this and what is added for untold calls fit the integer columns
 _ORDER_FIELDS = (
     "order_type",
     "time_in_force",

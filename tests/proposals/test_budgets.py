@@ -195,6 +195,22 @@ def test_server_that_nobody_reached_used_nothing(
     assert (decision.outcome, decision.counted_tokens) == ("CONNECTION", 0)
 
 
+def test_use_told_beyond_all_reason_is_not_taken_for_a_count(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    def boasts(handler: Any) -> None:
+        body = completion("{}")
+        body["usage"] = {"prompt_tokens": 2**31 - 1, "completion_tokens": 2**31 - 1}
+        handler.send(200, json.dumps(body).encode())
+
+    model_server.scripts = [boasts]
+
+    decision = advise(strategy, now).decision
+
+    assert decision.finished_at is not None
+    assert decision.counted_tokens == TOKENS_OF_AN_UNTOLD_CALL
+
+
 def test_call_under_way_and_one_that_was_interrupted_count_at_their_worst(
     strategy: Strategy, now: datetime
 ) -> None:
