@@ -5,9 +5,16 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
 
 from tradingbot.core import anchors, audit
-from tradingbot.core.models import AuditHead, AuditRecord
+
+# One statement, which sees one instant: the desk goes on writing links meanwhile.
+_COUNTED = """
+SELECT count(*) FILTER (WHERE sequence IS NULL), count(*) FILTER (WHERE sequence IS NOT NULL),
+       coalesce((SELECT sequence FROM core_audithead), 0)
+FROM core_auditrecord
+"""
 
 
 class Command(BaseCommand):
@@ -22,12 +29,10 @@ class Command(BaseCommand):
         if broken is not None:
             sequence, problem = broken
             raise CommandError(f"audit chain broken at link {sequence}: {problem}")
-        outside = AuditRecord.objects.filter(sequence__isnull=True).count()
+        outside, links, head = _counted()
         if outside:
             raise CommandError(f"audit chain broken: {outside} rows were written past it")
-        links = AuditRecord.objects.filter(sequence__isnull=False).count()
-        head = AuditHead.objects.first()
-        if (head.sequence if head else 0) != links:
+        if head != links:
             raise CommandError(f"audit chain broken at link {links + 1}: the end of the chain is missing")
         try:
             held = anchors.verify(Path(settings.AUDIT_ANCHORS_DIR))
@@ -35,3 +40,11 @@ class Command(BaseCommand):
             raise CommandError(f"audit chain broken: {error}") from error
         since = f", {len(held)} anchors, the last of {held[-1].at}" if held else ", no anchor yet"
         self.stdout.write(f"audit chain holds: {links} links{since}")
+
+
+def _counted() -> tuple[int, int, int]:
+    """Rows past the chain, links of the chain, and how many its head says there are."""
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNTED)
+        outside, links, head = cursor.fetchone()
+    return outside, links, head
