@@ -182,6 +182,20 @@ def test_deactivated_operator_is_closed_with_4401(
     assert close_code(desk) == 4401
 
 
+def test_right_that_was_taken_away_is_gone_from_an_open_page(
+    signed_in: Client, open_socket: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "SESSION_CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(consumers, "REFRESH_SECONDS", 0.2)
+    row = seeding.proposal(clock.now())
+    desk = open_socket(signed_in, f"decision:{row.pk}")
+    assert "You may look, not decide" not in desk.next_patch()
+
+    User.objects.get().groups.clear()
+
+    wait_for(lambda: "You may look, not decide" in desk.next_patch())
+
+
 def test_command_sent_by_the_socket_does_nothing(signed_in: Client, open_socket: Opener) -> None:
     row = seeding.proposal(clock.now())
     desk = open_socket(signed_in, f"decision:{row.pk}")

@@ -126,8 +126,10 @@ class DeskConsumer(AsyncWebsocketConsumer):
                 beat_at = loop.time()
             if loop.time() - checked_at >= SESSION_CHECK_SECONDS:
                 checked_at = loop.time()
-                if not await database_sync_to_async(self._is_signed_in)():
+                user = await database_sync_to_async(self._signed_in_user)()
+                if user is None:
                     return
+                self._user = user  # whose rights are read anew: a user object keeps those it once read
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -171,9 +173,9 @@ class DeskConsumer(AsyncWebsocketConsumer):
             frame["content"] = content
         await self.send(json.dumps(frame))
 
-    def _is_signed_in(self) -> bool:
-        """Read the session again: it may be gone, its user inactive or the password changed."""
+    def _signed_in_user(self) -> Any | None:
+        """Read the session again: None when it is gone, its user inactive or the password changed."""
         request = HttpRequest()
         request.session = import_module(settings.SESSION_ENGINE).SessionStore(self._session_key)
         user = get_user(request)
-        return user.is_authenticated and user.is_active
+        return user if user.is_authenticated and user.is_active else None
