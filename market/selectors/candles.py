@@ -147,6 +147,12 @@ def minutes_between(symbol: str, start: datetime, end: datetime) -> list[contrac
     return [_to_contract(row) for row in rows.order_by("open_time")]
 
 
+def last_minute_had_at(symbol: str, instant: datetime) -> datetime | None:
+    """The open time of the newest 1m candle that we had at `instant` of our clock."""
+    rows = _rows(symbol, Interval.M1).filter(received_at__lte=instant).order_by("-open_time")
+    return rows.values_list("open_time", flat=True).first()
+
+
 def _rows(symbol: str, interval: Interval) -> QuerySet[models.Candle]:
     return models.Candle.objects.filter(
         environment=settings.TRADING_ENVIRONMENT, symbol=symbol, interval=interval

@@ -2,8 +2,9 @@
 
 The rule, in words (the scoreboard says the same):
 
-- It counts from the first minute that was not closed when the model was asked (asked for by a person: the next
-  one, because of the running minute nobody knows what came before the question).
+- It counts from the first minute that was not closed when the model was asked. Asked by a person, or later than
+  in the first minute after the candle: from the next one, because of the running minute nobody knows what came
+  before the question.
 - A BUY brings what its purchase earns until its own stop or target. A SELL has none of its own: it brings what
   is saved against keeping what it sells until the stop or the target that the position had.
 - A MARKET order, and a LIMIT that the other side of its snapshot's quote meets, is filled at once, at that price

@@ -12,10 +12,10 @@ from django.utils.module_loading import import_string
 
 from market.contracts import Candle, Interval
 from market.rules.candles import length
-from market.selectors.candles import last_closed, minutes_between
+from market.selectors.candles import last_closed, last_minute_had_at, minutes_between
 from proposals import selectors
 from proposals.contracts import Side
-from proposals.models import Proposal, ProposalScore
+from proposals.models import Decision, Proposal, ProposalScore
 from proposals.rules import scoring
 from proposals.rules.scoring import Idea, Reckoning, Score
 from tradingbot.core.announce import announce
@@ -46,10 +46,7 @@ def begin_scores(*, now: datetime) -> int:
 def _begun(proposal: Proposal, fee_rate: Decimal, now: datetime) -> ProposalScore:
     answer, decision, snapshot = proposal.answer, proposal.decision, proposal.decision.snapshot
     assert snapshot is not None  # proposals_to_score leaves out those without
-    payload, interval = snapshot.payload, Interval(snapshot.interval)
-    start = decision.candle_open_time + length(interval)
-    if decision.on_demand:
-        start += scoring.MINUTE
+    payload, start = snapshot.payload, _first_minute(decision, Interval(snapshot.interval))
     side = Side(proposal.action)
     ends = answer if side is Side.BUY else _held(proposal)
     idea = Idea(
@@ -79,6 +76,16 @@ def _begun(proposal: Proposal, fee_rate: Decimal, now: datetime) -> ProposalScor
     )
     _keep(row, scoring.begin(idea), now)
     return row
+
+
+def _first_minute(decision: Decision, interval: Interval) -> datetime:
+    """The first minute that counts: none of which a part may have passed before the model was asked."""
+    closed = decision.candle_open_time + length(interval)
+    newest = last_minute_had_at(decision.symbol, decision.started_at)
+    running = closed if newest is None else newest + scoring.MINUTE
+    if decision.on_demand or running > closed:
+        return max(closed, running) + scoring.MINUTE
+    return closed
 
 
 def _held(proposal: Proposal) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from proposals.contracts import Side
 from proposals.models import Decision, Proposal, ProposalScore, Strategy
 from proposals.selectors import scoreboard
 from proposals.services.questions import _recent
+from tests.conftest import NOW
 from tests.proposals.conftest import SYMBOL, buy, judge, order, take_snapshot
 from tests.web import seeding
 from tradingbot.core import clock
@@ -50,8 +51,8 @@ def no_fee_rate() -> Decimal | None:
 def idea(proposed: Make, now: datetime) -> Make:
     """A proposal to buy at 20000 (ask 20000.1), stop 19800, target 20400, decided on the candle of 9:00."""
 
-    def make(*, on_demand: bool = False, **changes: Any) -> Proposal:
-        snapshot = take_snapshot(symbol=SYMBOL, interval="1m", now=now)
+    def make(*, on_demand: bool = False, interval: str = "1m", **changes: Any) -> Proposal:
+        snapshot = take_snapshot(symbol=SYMBOL, interval=interval, now=now)
         answer = buy(snapshot.payload, **changes.pop("answer", {}))
         decided = {"confidence_pct": 60, "status": "risk_rejected"} | changes
         row = proposed(answer=answer, **decided)
@@ -66,13 +67,13 @@ def idea(proposed: Make, now: datetime) -> Make:
     return make
 
 
-def minute(number: int, **prices: str) -> None:
-    """The 1m candle `number` minutes after the first that counts."""
+def minute(number: int, received_at: datetime = NOW + timedelta(minutes=1), **prices: str) -> None:
+    """The 1m candle `number` minutes after the first that counts; by default it came after the question."""
     at = START + timedelta(minutes=number)
     Candle.objects.create(
         environment=settings.TRADING_ENVIRONMENT, symbol=SYMBOL, interval="1m", open_time=at,
         close_time=at + timedelta(seconds=59, milliseconds=999), volume=Decimal(1), quote_volume=Decimal(1),
-        trade_count=1, received_at=at, **{name: Decimal(text) for name, text in (WIDE | prices).items()},
+        trade_count=1, received_at=received_at, **{name: Decimal(text) for name, text in (WIDE | prices).items()},
     )  # fmt: skip
 
 
@@ -126,6 +127,20 @@ def test_question_of_a_person_counts_from_the_next_minute(idea: Make, now: datet
     services.score_proposals(now=now)
 
     assert (score(row).score, score(row).start) == ("held", START + timedelta(minutes=1))
+
+
+@pytest.mark.parametrize("on_demand", [True, False])
+def test_minutes_from_before_the_question_do_not_count_for_a_longer_interval(
+    idea: Make, now: datetime, on_demand: bool
+) -> None:
+    """The candle of the hour closed at 10:00, the model was asked within the minute of 10:40."""
+    minute(59, received_at=now - timedelta(minutes=40), low="19000")
+    minute(98, received_at=now, low="19000")
+    row = idea(interval="1h", on_demand=on_demand)
+
+    services.score_proposals(now=now)
+
+    assert (score(row).score, score(row).start) == ("waiting", START + timedelta(minutes=100))
 
 
 def test_missing_minute_waits_an_hour_and_is_unknown_then(idea: Make, now: datetime) -> None:
