@@ -12,12 +12,10 @@
     if (level !== "alert" && Date.now() - statusSaidAt < SAY_GAP_MS && byId("status-slot").textContent === text) return;
     if (level !== "alert") statusSaidAt = Date.now();
     setText(byId(level === "alert" ? "alert-slot" : "status-slot"), text);
-    if (level !== "alert") setText(byId("alert-slot"), "");
+    if (level === "alert") byId("alert-slot").scrollIntoView({block: "nearest"});
+    else setText(byId("alert-slot"), "");
   }
-  document.addEventListener("desk:say", (event) => {
-    say(event.detail.text, event.detail.level);
-    if (event.detail.level === "alert") byId("alert-slot").scrollIntoView({block: "nearest"});
-  });
+  document.addEventListener("desk:say", (event) => say(event.detail.text, event.detail.level));
 
   // --- the link: every frame is a sign of life; silence switches the commands off -------------------
   let lastFrame = performance.now(), lastSequence = 0, serverOffset = 0, linkDead = "";
@@ -57,14 +55,16 @@
       switchCommands();
     }
   }
-  // A server-rendered `data-refused` says why a command is off; a stale link is one more reason. Halting stays on.
+  // A server-rendered `data-refused` says why a command is off; a stale link is one more reason. Halting stays on,
+  // and comes on again where the page can no longer know that trading is halted already ("while-live").
   function switchCommands() {
     const stale = document.body.dataset.link === "stale";
     for (const button of all("button[data-command]")) {
       const sending = "sending" in button.dataset || (button.form && "sending" in button.form.dataset);
       button.classList.toggle("in-flight", Boolean(sending));
       if (sending) { button.disabled = true; continue; }
-      button.disabled = "refused" in button.dataset || "refusedUntil" in button.dataset || (stale && button.dataset.command !== "halt");
+      const refused = "refusedUntil" in button.dataset || ("refused" in button.dataset && !(stale && button.dataset.refused === "while-live"));
+      button.disabled = refused || (stale && button.dataset.command !== "halt");
     }
     if (stale) letGo();
   }
@@ -167,16 +167,20 @@
     if (raw.redirected && new URL(raw.url).pathname === document.body.dataset.login) { event.preventDefault(); location.reload(); }
     else if (raw.status === 403) say("Refused: your session or your rights changed. Nothing was done; reload the page.", "alert");
     else if (raw.status === 404) say("That row is gone. Nothing was done; reload the page.", "alert");
-    else if (raw.status === 503) resync();  // the database is away; the answer itself says so
-    else if (raw.status >= 500 && commandOf(event)) unknownOutcome();
+    else if (raw.status >= 500 && commandOf(event)) {
+      if (raw.headers.has("HX-Trigger")) resync();  // the database is away; the answer itself says so
+      else unknownOutcome(commandOf(event));
+    }
   });
-  document.addEventListener("htmx:error", (event) => { if (commandOf(event)) unknownOutcome(); });
+  document.addEventListener("htmx:error", (event) => { if (commandOf(event)) unknownOutcome(commandOf(event)); });
   document.addEventListener("htmx:finally:request", (event) => {
     const source = commandOf(event);
     if (source) { delete source.dataset.sending; setTimeout(dress); }
   });
-  function unknownOutcome() {
-    say("Outcome unknown: the answer was lost. Checking the state; do not press again before it shows.", "alert");
+  function unknownOutcome(form) {
+    // The halt is asked for without a question and may be repeated without harm; nothing else may.
+    if (form.querySelector("button[data-command='halt']:not([data-confirm])")) say("No answer to Halt: orders may still go out. Press Halt again until this page says HALTED; repeating it does no harm.", "alert");
+    else say("Outcome unknown: the answer was lost. Checking the state; do not press again before it shows.", "alert");
     resync();
   }
 

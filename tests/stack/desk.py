@@ -11,7 +11,6 @@ from tests.stack.running import RunningStack
 
 HOLD_MS = 1100
 APPEAR_MS = 20_000
-TWO_STEP_MS = 800  # two presses within 600 ms count as one
 
 
 @dataclass(frozen=True)
@@ -118,12 +117,6 @@ class DeskWindow:
             button.tap()
         else:
             button.click()
-
-    def press_twice(self, button: Locator) -> None:
-        """A two-step command."""
-        self.press(button)
-        button.page.wait_for_timeout(TWO_STEP_MS)
-        self.press(button)
 
     def hold(self, button: Locator) -> None:
         """Press, wait, release: with the mouse, or with a finger."""

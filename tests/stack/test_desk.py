@@ -250,7 +250,7 @@ def test_halt_is_on_every_page_and_stops_orders_while_proposals_go_on(
         expect(page.locator("button[data-command=halt]")).to_be_in_viewport()
         expect(page.locator("button[data-command=halt]")).to_be_enabled()
 
-    desk.press_twice(page.locator("button[data-command=halt]"))
+    desk.press(page.locator("button[data-command=halt]"))
 
     expect(page.locator("#trading-state summary")).to_contain_text("HALTED")
     expect(page.locator("#status-slot")).to_contain_text("Halted.")

@@ -8,7 +8,6 @@ from playwright.sync_api import Page, Route, expect
 
 from proposals import services as proposals
 from proposals.models import Proposal
-from risk.models import TradingControl
 from tests.web import seeding
 from tests.web.conftest import NARROW, WIDE, Server, Watched, wait_for
 from tradingbot.core import alerts, clock
@@ -189,22 +188,6 @@ def test_typed_note_and_choice_survive_the_patches(watched: Watched, row: Propos
     expect(page.locator("#reject-note")).to_have_value("half of it")
     expect(page.locator("#reject-note")).to_be_focused()
     expect(page.get_by_label("Too large")).to_be_checked()
-
-
-@in_both_sizes
-def test_halt_takes_two_presses_on_any_page(watched: Watched, row: Proposal) -> None:
-    page = open_live(watched, "/orders/")
-    button = page.locator("button[data-command=halt]")
-
-    button.click()
-    expect(button).to_contain_text("Press again")
-    assert TradingControl.objects.get(pk=seeding.ENVIRONMENT).status == "ACTIVE"
-    page.wait_for_timeout(700)
-    button.click()
-
-    expect(page.locator("#trading-state")).to_contain_text("HALTED")
-    expect(button).to_be_disabled()
-    assert TradingControl.objects.get(pk=seeding.ENVIRONMENT).status == "HALTED"
 
 
 def test_silent_server_switches_the_commands_off_but_not_the_halt(

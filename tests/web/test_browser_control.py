@@ -1,4 +1,4 @@
-"""The page of the trading control in Chromium, and the Halt button wherever one may be."""
+"""The page of the trading control in Chromium."""
 
 import os
 from dataclasses import replace
@@ -49,15 +49,6 @@ def picture(page: Page, name: str) -> None:
 
 
 @in_both_sizes
-def test_halt_is_one_press_and_its_confirmation_away_on_every_page(watched: Watched, entry: Order) -> None:
-    for path in PAGES:
-        page = watched.open(path)
-        button = page.locator("#halt-form button")
-        expect(button).to_be_in_viewport()
-        expect(button).to_be_enabled()
-
-
-@in_both_sizes
 def test_scopes_name_what_they_touch_and_the_kill_shows_its_time(watched: Watched, entry: Order) -> None:
     page = watched.open("/control/")
     expect(page.locator("#kill-cancel")).to_contain_text("1 open entry is cancelled: up to 964.06 USDT")
@@ -78,6 +69,15 @@ def test_scopes_name_what_they_touch_and_the_kill_shows_its_time(watched: Watche
     assert (kill.scope, kill.actor, risk.trading_state()) == ("cancel_entries", "ana", TradingState.HALTED)
     expect(page.locator("#kill-flatten button")).to_be_disabled()
     picture(page, "control-halted")
+
+
+def test_stopping_the_entries_takes_one_press_there_too(watched: Watched, entry: Order) -> None:
+    page = watched.open("/control/")
+
+    page.locator("#kill-stop button").click()
+
+    expect(page.locator("#status-slot")).to_contain_text("Halted.")
+    assert Kill.objects.get().scope == "stop_entries"
 
 
 @in_both_sizes
