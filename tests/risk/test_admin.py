@@ -150,6 +150,11 @@ def test_halting_from_the_admin_needs_no_reason_and_no_fresh_page(
     assert selectors.trading_state() == "HALTED"
 
 
+def test_admin_header_offers_the_halt_to_whoever_may() -> None:
+    assert "Halt trading" in sign_in("olga", "operator").get(reverse("admin:index")).content.decode()
+    assert "Halt trading" not in sign_in("vera").get(reverse("admin:index")).content.decode()
+
+
 def test_halt_with_a_scope_from_the_admin_shows_what_it_touches(
     rita: Client, control: TradingControl
 ) -> None:

@@ -1,6 +1,7 @@
 """Halt is one press, from every page, by pointer, finger and keyboard; and it never fails silently."""
 
 import pytest
+from django.contrib.auth.models import User
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from proposals.models import Proposal
@@ -275,4 +276,19 @@ def test_halt_needs_no_script(watched: Watched, row: Proposal, browser_context: 
     expect(page.locator("#status-slot")).to_contain_text("Halted.")
     expect(page).to_have_url(f"{watched.server.url}/positions/")
     bare.close()
+    assert switch() == "HALTED"
+
+
+@in_both_sizes
+def test_one_press_halts_from_the_admin(watched: Watched, row: Proposal) -> None:
+    User.objects.filter(username="ana").update(is_staff=True, is_superuser=True)
+    page = watched.open("/admin/risk/risklimits/add/")
+    button = page.get_by_role("button", name="Halt trading")
+    expect(button).to_be_in_viewport()
+    assert button.evaluate("e => e.offsetHeight >= 44 && document.documentElement.scrollWidth <= innerWidth")
+
+    button.click()
+
+    expect(page.locator(".messagelist .success")).to_contain_text("Halted.")
+    expect(page).to_have_url(f"{watched.server.url}/admin/risk/risklimits/add/")
     assert switch() == "HALTED"

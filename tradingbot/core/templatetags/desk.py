@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from tradingbot.core import panels
 from tradingbot.core.decimals import plain
+from tradingbot.core.permissions import Deed, may
 
 register = template.Library()
 MISSING = "—"
@@ -85,6 +86,12 @@ SUBJECT_PAGES = {
 def panel(context: dict[str, Any], key: str) -> SafeString:
     """The panel `key` for the user of the page."""
     return mark_safe(panels.render(key, user=context["request"].user))  # noqa: S308 - our own rendered template
+
+
+@register.simple_tag(takes_context=True)
+def may_halt(context: dict[str, Any]) -> bool:
+    """Whether the user of a page outside the desk (the admin) is shown the Halt button; the view asks again."""
+    return may(context["request"].user, Deed.HALT)
 
 
 @register.simple_tag
