@@ -171,12 +171,15 @@ def _record(before: RiskLimits | None, row: RiskLimits, now: datetime, confirmed
     )
     who = f"{row.created_by}, confirmed by {confirmed_by}" if confirmed_by else row.created_by
     words = [f"{name}: {_text(old.get(name))} -> {_text(value)}" for name, value in changed.items()]
+    subject = f"limits:{row.environment}"
     alerts.raise_alert(
         kind="limits_changed",
-        severity="info",
-        subject=f"limits:{row.environment}",
+        severity="high" if looser else "info",
+        subject=subject,
         title=f"limits changed: version {row.version} by {who}" + (", loosened" if looser else ""),
         detail="\n".join([row.reason, *words]),
+        # Each loosening is told by itself: a later change must neither be counted on it nor cover it up.
+        dedupe_key=f"limits_changed:{subject}:{row.version}" if looser else "",
         now=now,
     )
 

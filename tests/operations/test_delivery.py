@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from risk import selectors as risk
+from risk import services as risk_services
+from risk.rules.limits import LIMIT_NAMES
 from tests.conftest import NOW
 from tests.operations.outbox import SECRET, channel, mail_server, raise_one
 from tests.operations.push_service import Sink, running_sink
 from tests.proposals.races import race
 from tests.web.conftest import wait_for
 from tradingbot.core import alerts, clock
-from tradingbot.core.models import AlertChannel, AlertDelivery, AlertNotice
+from tradingbot.core.models import Alert, AlertChannel, AlertDelivery, AlertNotice
 from tradingbot.operations import channels, delivery
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_files")]
@@ -86,6 +89,56 @@ def test_a_channel_is_told_of_its_least_severity_and_above(sink: Sink, at: Any) 
     at(2)
 
     assert [path for path, _, _ in sink.received] == ["/all"]
+
+
+def change_limits(seconds: float = 0, **changes: Any) -> None:
+    """A new version in force, confirmed where it is looser."""
+    values = {name: getattr(risk.limits_history()[0], name) for name in LIMIT_NAMES} | changes
+    risk_services.save_limits(
+        values=values, actor="rita", confirmed_by="sam", reason="calm", now=NOW + timedelta(seconds=seconds)
+    )
+
+
+def test_each_loosening_of_the_limits_is_told_by_a_channel_as_it_is_installed(sink: Sink, at: Any) -> None:
+    channel(sink)
+    change_limits(orders_per_hour_max=400)
+    at(2)
+    change_limits(10, orders_per_hour_max=401)
+    change_limits(11, open_positions_max=1)  # what is tightened right after does not cover it up
+    at(12)
+
+    told = [(message["title"], message["message"].splitlines()[1]) for message in sink.json]
+    assert told == [
+        ("[SIMULATOR] high: limits changed: version 2 by rita, confirmed by sam, loosened",
+         "orders_per_hour_max: 300 -> 400"),
+        ("[SIMULATOR] high: limits changed: version 3 by rita, confirmed by sam, loosened",
+         "orders_per_hour_max: 400 -> 401"),
+    ]  # fmt: skip
+
+
+def test_a_tightening_of_the_limits_is_on_the_page_and_told_to_nobody(sink: Sink, at: Any) -> None:
+    channel(sink)
+
+    change_limits(open_positions_max=1)
+    at(2)
+
+    assert Alert.objects.get(kind="limits_changed").severity == "info"
+    assert sink.received == []
+
+
+def test_an_acknowledged_loosening_is_closed_and_never_told_again(sink: Sink, at: Any) -> None:
+    channel(sink)
+    change_limits(orders_per_hour_max=400)
+    at(2)
+    alert = Alert.objects.get(kind="limits_changed")
+
+    alerts.acknowledge_alert(alert_id=alert.pk, actor="sam", now=NOW + timedelta(seconds=30))
+    alerts.lapse_acknowledgements(now=NOW + timedelta(days=1))
+    at(86_402)
+
+    alert.refresh_from_db()
+    assert (alert.acknowledged_by, alert.resolved_at) == ("sam", NOW + timedelta(seconds=30))
+    assert len(sink.received) == 1
 
 
 def test_what_closed_before_anybody_was_told_is_not_told_unless_it_was_critical(sink: Sink, at: Any) -> None:

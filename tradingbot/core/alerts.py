@@ -19,6 +19,8 @@ ACKNOWLEDGED_FOR = {
     Alert.Severity.CRITICAL: timedelta(minutes=30),
     Alert.Severity.HIGH: timedelta(hours=4),
 }
+# What these tell of is over when it is told: who has seen it has closed it, and nobody is told again.
+MOMENTS = frozenset({"limits_changed"})
 # A cause that is counted every few seconds does not undo its acknowledgement; one that had gone quiet does.
 QUIET_SECONDS = 60
 _RANK = "array_position(ARRAY['info', 'high', 'critical'], {}.severity::text)"
@@ -84,11 +86,13 @@ def resolve_alerts(*, dedupe_key: str, now: datetime) -> int:
 
 @transaction.atomic
 def acknowledge_alert(*, alert_id: int, actor: str, now: datetime) -> bool:
-    """Mark the alert as seen by `actor`; False when it is closed or was acknowledged before."""
+    """Mark the alert as seen by `actor`, and close it if it told of a moment (MOMENTS); False when it is closed
+    or was acknowledged before."""
     taken = Alert.objects.filter(pk=alert_id, resolved_at__isnull=True, acknowledged_at__isnull=True).update(
         acknowledged_at=now, acknowledged_by=actor
     )
     if taken:
+        Alert.objects.filter(pk=alert_id, kind__in=MOMENTS).update(resolved_at=now)
         audit.record(action="alert.acknowledged", subject=f"alert:{alert_id}", actor=actor, now=now)
         announce("alert", alert_id)
     return bool(taken)

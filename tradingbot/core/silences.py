@@ -10,8 +10,10 @@ from tradingbot.core.announce import announce
 from tradingbot.core.models import Alert, AlertNotice, AlertSilence
 
 SILENCE_MAX = timedelta(days=7)
-# The switch was thrown, or money stands without protection: nobody may choose not to be told.
-NEVER_SILENCED = frozenset({"trading_control", "position_unprotected", "protection_failed", "stop_run_over"})
+# The switch was thrown, limits were loosened, or money stands without protection: nobody may choose not to be told.
+NEVER_SILENCED = frozenset(
+    {"trading_control", "limits_changed", "position_unprotected", "protection_failed", "stop_run_over"}
+)
 _KILL = "kill"
 _AUTONOMY = "autonomy"  # critical: the desk halted itself; below it a lowered level, which may be silenced
 
