@@ -1,8 +1,9 @@
 """The signed side of the shared rate budget: each request asks before it leaves, each answer teaches.
 
 The weight is the address's and shared with the public reads (`market.adapters.weight`); the number of new
-orders is the account's and counted here (binance.md §2.2). What protects goes first: entries may use less than
-queries, queries less than cancels and exits. A request that the budget refuses was never sent.
+orders is the account's and counted here, against what exchangeInfo states (binance.md §2.2). What protects
+goes first: entries may use less than queries, queries less than cancels and exits. A request that the budget
+refuses was never sent.
 """
 
 import hashlib
@@ -16,12 +17,10 @@ from django.conf import settings
 
 from execution.contracts import NotSent, QueryFailed
 from market.adapters.binance_rest import BinanceClient
+from market.adapters.order_limits import ORDERS_PER_10_SECONDS, ORDERS_PER_DAY, limit_keys
 from market.adapters.weight import Priority, WeightLimit, shared_redis
 from tradingbot.core import clock
 
-# The lowest limits that Binance documents; an account with higher ones is not used up.
-ORDERS_PER_10_SECONDS = 50
-ORDERS_PER_DAY = 160_000
 ENTRY_SHARE = 0.8
 SHORT_MS, DAY_MS = 10_000, 86_400_000
 # Without Redis each process keeps to this share by itself; few processes send orders.
@@ -44,17 +43,23 @@ ORDERS_OF = {
     "orderList/otoco": 3, "orderList/opoco": 3,
 }  # fmt: skip
 
-# KEYS: count of the 10 seconds, of the day, hold. ARGV: orders, ceilings, milliseconds to live of both.
+# KEYS: count of the 10 seconds, of the day, hold, both stated limits. ARGV: orders, the limits unless stated,
+# share, milliseconds to live of both. Answers whether they may go, why not, and the limits that were kept to.
 _TAKE = """
+local short = tonumber(redis.call("GET", KEYS[4]) or "") or tonumber(ARGV[2])
+local day = tonumber(redis.call("GET", KEYS[5]) or "") or tonumber(ARGV[3])
 local held = redis.call("PTTL", KEYS[3])
-if held > 0 then return {0, held} end
-if tonumber(redis.call("GET", KEYS[1]) or "0") + ARGV[1] > tonumber(ARGV[2]) then return {0, -1} end
-if tonumber(redis.call("GET", KEYS[2]) or "0") + ARGV[1] > tonumber(ARGV[3]) then return {0, -2} end
+if held > 0 then return {0, held, short, day} end
+local function full(key, limit)
+  return tonumber(redis.call("GET", key) or "0") + ARGV[1] > math.floor(limit * ARGV[4])
+end
+if full(KEYS[1], short) then return {0, -1, short, day} end
+if full(KEYS[2], day) then return {0, -2, short, day} end
 redis.call("INCRBY", KEYS[1], ARGV[1])
-redis.call("PEXPIRE", KEYS[1], ARGV[4])
+redis.call("PEXPIRE", KEYS[1], ARGV[5])
 redis.call("INCRBY", KEYS[2], ARGV[1])
-redis.call("PEXPIRE", KEYS[2], ARGV[5])
-return {1, 0}
+redis.call("PEXPIRE", KEYS[2], ARGV[6])
+return {1, 0, short, day}
 """
 _LEARN = """
 if tonumber(redis.call("GET", KEYS[1]) or "0") < tonumber(ARGV[1]) then
@@ -69,6 +74,9 @@ class OrderLimit:
     def __init__(self, rest_url: str, api_key: str) -> None:
         account = hashlib.sha256(api_key.encode()).hexdigest()[:12]
         self._prefix = f"{settings.CACHE_PREFIX}:orders:{urlsplit(rest_url).netloc}:{account}"
+        self._stated_keys = limit_keys(rest_url)
+        # What holds while the stated limits cannot be read: the strictest that this process knows of.
+        self._known = (ORDERS_PER_10_SECONDS, ORDERS_PER_DAY)
         self._alone: dict[int, tuple[int, int]] = {}
         self._alone_held_until = 0.0
 
@@ -78,23 +86,25 @@ class OrderLimit:
         share = ENTRY_SHARE if entry else 1.0
         alone = self._take_alone(orders, now_ms, share)
         try:
-            taken, why = cast(
+            taken, why, short, day = cast(
                 "list[int]",
                 shared_redis().eval(
                     _TAKE,
-                    3,
+                    5,
                     self._key(SHORT_MS, now_ms),
                     self._key(DAY_MS, now_ms),
                     self._hold_key,
+                    *self._stated_keys,
                     orders,
-                    int(ORDERS_PER_10_SECONDS * share),
-                    int(ORDERS_PER_DAY * share),
+                    *self._known,
+                    share,
                     2 * SHORT_MS,
                     2 * DAY_MS,
                 ),
             )
         except redis.RedisError:
             return alone
+        self._known = (min(short, ORDERS_PER_10_SECONDS), min(day, ORDERS_PER_DAY))
         if taken:
             return 0.0
         return why / 1000 if why > 0 else _to_next(SHORT_MS if why == -1 else DAY_MS, now_ms)
@@ -129,7 +139,7 @@ class OrderLimit:
     def _take_alone(self, orders: int, now_ms: int, share: float) -> float:
         """Counts in this process; the seconds to wait if it had only its own share."""
         wait = max(0.0, self._alone_held_until - clock.monotonic_seconds())
-        for length_ms, limit in ((SHORT_MS, ORDERS_PER_10_SECONDS), (DAY_MS, ORDERS_PER_DAY)):
+        for length_ms, limit in zip((SHORT_MS, DAY_MS), self._known, strict=True):
             window, count = self._alone.get(length_ms, (-1, 0))
             count = count + orders if window == now_ms // length_ms else orders
             self._alone[length_ms] = (now_ms // length_ms, count)

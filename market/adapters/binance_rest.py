@@ -12,6 +12,7 @@ from binance.exceptions import BinanceAPIException, BinanceRequestException
 from django.conf import settings
 
 from market import rules
+from market.adapters.order_limits import learn_order_limits
 from market.adapters.weight import Priority, WeightLimit
 from market.contracts import Candle, ExchangeUnavailable, Interval, MalformedFrame, Quote, SymbolFilters
 from market.rules import AggTrade
@@ -88,6 +89,7 @@ class MarketClient(BinanceClient):
         if not isinstance(entries, list):
             raise MalformedFrame("exchangeInfo gave no list of symbols")
         self._limit.learn_limit(rules.weight_per_minute(answer.get("rateLimits")))
+        learn_order_limits(self.API_URL, rules.order_limits(answer.get("rateLimits")))
         return [(rules.parse_filters(entry), entry) for entry in entries]
 
     def fetch_quotes(self, symbols: Sequence[str]) -> list[Quote]:

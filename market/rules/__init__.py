@@ -9,7 +9,7 @@ from market.rules.candles import (
     missing_minutes,
     window_length,
 )
-from market.rules.filters import parse_filters, weight_per_minute
+from market.rules.filters import parse_filters
 from market.rules.frames import (
     SHUTDOWN,
     BookTicker,
@@ -25,6 +25,7 @@ from market.rules.frames import (
     parse_stream_frame,
     quote_from_ticker,
 )
+from market.rules.rate_limits import OrderLimits, order_limits, weight_per_minute
 from market.rules.reconnects import RECONNECT_GOAL_PCT, reconnect_rate
 from market.rules.shards import SYMBOLS_PER_SHARD_MAX, split_in_shards, stream_names
 from market.rules.snapshots import SHOWN_CANDLES, compose_snapshot, snapshot_payload
@@ -50,6 +51,7 @@ __all__ = [
     "Envelope",
     "Kline",
     "Order",
+    "OrderLimits",
     "Reply",
     "ServerShutdown",
     "Tape",
@@ -62,6 +64,7 @@ __all__ = [
     "length",
     "missing_ids",
     "missing_minutes",
+    "order_limits",
     "parse_account_event",
     "parse_book_row",
     "parse_filters",

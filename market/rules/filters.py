@@ -121,14 +121,3 @@ def _texts(raw: dict[str, Any], name: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
         raise ValueError(f"{name} is not a list of names")
     return tuple(values)
-
-
-def weight_per_minute(rate_limits: Any) -> int | None:
-    """The REQUEST_WEIGHT limit in exchangeInfo's `rateLimits`, brought to one minute; None when it has none."""
-    for entry in rate_limits if isinstance(rate_limits, list) else []:
-        if not isinstance(entry, dict) or entry.get("rateLimitType") != "REQUEST_WEIGHT":
-            continue
-        limit, count = entry.get("limit"), entry.get("intervalNum")
-        if entry.get("interval") == "MINUTE" and type(limit) is int and type(count) is int and count > 0:
-            return limit // count
-    return None

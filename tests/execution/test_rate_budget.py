@@ -1,6 +1,7 @@
 """Execution takes from the shared rate budget, honours what the exchange says, and never goes unlimited."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -101,6 +102,103 @@ def test_day_that_is_used_up_waits_for_the_next(standing: datetime) -> None:
     limit.learn({"X-MBX-ORDER-COUNT-1D": "160000"})
 
     assert limit.take(1, entry=False) > 3600
+
+
+# --- the limits that exchangeInfo states ------------------------------------------------------------------
+
+
+@pytest.fixture
+def states(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Callable[..., None]:
+    """Let market read an exchangeInfo of URL with these `rateLimits` of orders."""
+    settings.EXCHANGE = dataclasses.replace(settings.EXCHANGE, rest_url=URL)
+    client = MarketClient()
+
+    def read(*limits: tuple[str, int, Any]) -> None:
+        entries = [
+            {"rateLimitType": "ORDERS", "interval": interval, "intervalNum": count, "limit": limit}
+            for interval, count, limit in limits
+        ]
+        monkeypatch.setattr(client, "_read", lambda path, **_: {"symbols": [], "rateLimits": entries})
+        client.fetch_instruments((SYMBOL,))
+
+    return read
+
+
+def test_smaller_limit_that_the_exchange_states_is_kept_to_with_its_reserve(
+    standing: datetime, states: Callable[..., None]
+) -> None:
+    states(("SECOND", 10, 10), ("DAY", 1, 160_000))
+    limit = OrderLimit(URL, KEY)
+
+    assert limit.take(8, entry=True) == 0
+    assert limit.take(1, entry=True) == 4
+    assert limit.take(2, entry=False) == 0
+    assert limit.take(1, entry=False) == 4
+
+
+def test_smaller_limit_of_a_day_waits_for_the_next(standing: datetime, states: Callable[..., None]) -> None:
+    states(("SECOND", 10, 100), ("DAY", 1, 10))
+    limit = OrderLimit(URL, KEY)
+
+    assert limit.take(8, entry=True) == 0
+    assert limit.take(1, entry=True) > 3600
+    assert limit.take(2, entry=False) == 0
+
+
+def test_larger_limit_that_the_exchange_states_may_be_used(
+    standing: datetime, states: Callable[..., None]
+) -> None:
+    states(("SECOND", 10, 100), ("DAY", 1, 200_000))
+
+    assert OrderLimit(URL, KEY).take(80, entry=True) == 0
+
+
+@pytest.mark.parametrize("unreadable", [(), (("SECOND", 10, "many"),), (("SECOND", 10, 0),)], ids=str)
+@pytest.mark.parametrize(("stated_before", "strictest"), [(100, 50), (10, 10), (None, 50)])
+def test_unreadable_limit_leaves_the_strictest_that_is_known(
+    standing: datetime,
+    states: Callable[..., None],
+    unreadable: Any,
+    stated_before: int | None,
+    strictest: int,
+) -> None:
+    if stated_before:
+        states(("SECOND", 10, stated_before), ("DAY", 1, 160_000))
+
+    states(*unreadable)
+
+    assert OrderLimit(URL, KEY).take(strictest, entry=False) == 0
+    assert OrderLimit(URL, KEY).take(1, entry=False) == 4
+
+
+@pytest.mark.parametrize(("stated_before", "strictest"), [(100, 50), (10, 10)])
+def test_limit_that_redis_lost_leaves_the_strictest_that_the_process_knows(
+    standing: datetime,
+    states: Callable[..., None],
+    redis_server: redis.Redis,
+    stated_before: int,
+    strictest: int,
+) -> None:
+    states(("SECOND", 10, stated_before), ("DAY", 1, 160_000))
+    limit = OrderLimit(URL, KEY)
+    limit.take(1, entry=False)
+
+    redis_server.flushdb()
+
+    assert limit.take(strictest, entry=False) == 0
+    assert limit.take(1, entry=False) == 4
+
+
+def test_exchanges_own_count_is_believed_under_the_limit_that_it_states(
+    standing: datetime, states: Callable[..., None]
+) -> None:
+    states(("SECOND", 10, 10), ("DAY", 1, 160_000))
+    limit = OrderLimit(URL, KEY)
+
+    limit.learn({"X-MBX-ORDER-COUNT-10S": "7"})
+
+    assert limit.take(2, entry=True) == 4
+    assert limit.take(1, entry=True) == 0
 
 
 def test_without_redis_a_process_sends_a_small_share(

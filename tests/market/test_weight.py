@@ -117,6 +117,33 @@ def test_the_limit_is_read_from_exchange_info(rate_limits: Any, per_minute: int 
     assert rules.weight_per_minute(rate_limits) == per_minute
 
 
+@pytest.mark.parametrize(
+    ("stated", "per_10_seconds", "per_day"),
+    [
+        ([("SECOND", 10, 100), ("DAY", 1, 200_000)], 100, 200_000),
+        ([("SECOND", 1, 20), ("DAY", 1, 200_000)], 20, 200_000),
+        ([("SECOND", 10, 100), ("MINUTE", 1, 300), ("DAY", 2, 200_000)], 50, 100_000),
+        ([("SECOND", 10, 100)], 100, None),
+        ([("SECOND", 10, "100"), ("DAY", 1, 200_000)], None, None),
+        ([("SECOND", 10, 100), ("FORTNIGHT", 1, 7)], None, None),
+        ([("SECOND", 0, 100)], None, None),
+        ([("SECOND", 10, 0), ("DAY", 1, 10**9)], None, None),
+        ([], None, None),
+    ],
+)
+def test_order_limits_are_read_from_exchange_info(
+    stated: list[tuple[str, int, Any]], per_10_seconds: int | None, per_day: int | None
+) -> None:
+    entries: list[Any] = [
+        {"rateLimitType": "ORDERS", "interval": interval, "intervalNum": count, "limit": limit}
+        for interval, count, limit in stated
+    ]
+
+    found = rules.order_limits([7, {"rateLimitType": "REQUEST_WEIGHT", "limit": 1}, *entries])
+
+    assert (found.per_10_seconds, found.per_day) == (per_10_seconds, per_day)
+
+
 def test_reading_the_instruments_teaches_the_limit(
     address: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
