@@ -4,6 +4,7 @@ Nothing that comes after the switch can undo or delay it: cancels and sales are 
 (`execution.services.killing`), which find the row of the kill by themselves.
 """
 
+from contextlib import suppress
 from datetime import datetime
 
 from django.conf import settings
@@ -17,7 +18,7 @@ from risk.services.control import REASON_LENGTH_MAX, locked_control, move
 from tradingbot.core import alerts, audit, clock
 from tradingbot.core.announce import announce
 from tradingbot.core.decimals import plain
-from tradingbot.core.transitions import transition
+from tradingbot.core.transitions import StaleState, transition
 
 
 @transaction.atomic
@@ -96,7 +97,9 @@ def end_what_waits(kill: Kill) -> int:
 
 
 def _end_if_done(kill: Kill) -> None:
-    if kill.scope == KillScope.STOP_ENTRIES:
+    if kill.scope != KillScope.STOP_ENTRIES:
+        return
+    with suppress(StaleState):  # a trading worker, which found the committed row, was faster
         end_kill(
             kill=kill,
             status=KillStatus.DONE,

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import transaction
 from pytest_django.fixtures import DjangoCaptureOnCommitCallbacks
 
 from proposals.contracts import ProposalStatus
 from proposals.models import Proposal
 from risk import selectors, services
-from risk.contracts import ControlRefused, LimitsMissing, TradingState
-from risk.models import RiskLimits, TradingControl
+from risk.contracts import ControlRefused, KillStatus, LimitsMissing, TradingState
+from risk.models import Kill, RiskLimits, TradingControl
 from risk.rules.limits import LIMIT_NAMES
 from tests.conftest import NOW
 from tests.risk.passing import PORTFOLIO
@@ -127,6 +128,24 @@ def test_halt_stands_when_the_cancelling_fails(
     services.halt(actor="olga", reason="alarm", now=NOW)
 
     assert state() == TradingState.HALTED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_halt_that_a_worker_carried_out_first_is_done_and_no_fault(
+    control: TradingControl, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The row of the kill is committed: a trading worker may end it before the page that wrote it does."""
+
+    def worker() -> None:
+        services.end_kill(kill=Kill.objects.get(), status=KillStatus.DONE, detail="by a worker", now=NOW)
+
+    with transaction.atomic():
+        transaction.on_commit(worker)
+        services.halt(actor="olga", reason="alarm", now=NOW)
+
+    kill = Kill.objects.get()
+    assert (kill.status, kill.detail, state()) == (KillStatus.DONE, "by a worker", TradingState.HALTED)
+    assert caplog.records == []
 
 
 def test_halt_without_a_switch_on_record_says_what_to_do() -> None:
