@@ -33,8 +33,9 @@ self.addEventListener("push", (event) => {
 // A click opens a page of the desk and does nothing else.
 self.addEventListener("notificationclick", (event) => {
   event.notification.close();
-  const wanted = new URL((event.notification.data || {}).path || "/alerts/", self.location.origin);
-  const url = wanted.origin === self.location.origin ? wanted.href : self.location.origin + "/alerts/";
+  const path = (event.notification.data || {}).path || "/alerts/", home = self.location.origin;
+  const wanted = URL.canParse(path, home) ? new URL(path, home) : null;
+  const url = wanted && wanted.origin === home ? wanted.href : home + "/alerts/";
   event.waitUntil(self.clients.matchAll({type: "window"}).then((open) => {
     const page = open.find((client) => new URL(client.url).pathname === new URL(url).pathname);
     return page ? page.focus() : self.clients.openWindow(url);

@@ -121,6 +121,70 @@ def test_a_push_shows_a_notification_without_any_button_that_acts(
     assert shown["actions"] == []
 
 
+# A script may not open or focus a window unless a person clicked, and no person can click in a headless browser:
+# the event is made by hand, and the two calls that need the person are noted instead of carried out.
+CLICK = """async (path) => {
+  const done = [], waited = [];
+  self.clients.openWindow = async (url) => { done.push(["opened", url]); };
+  WindowClient.prototype.focus = async function () { done.push(["focused", this.url]); };
+  await self.registration.showNotification("critical: Books differ", {tag: "a", data: path === null ? null : {path}});
+  const [notification] = await self.registration.getNotifications({tag: "a"});
+  const click = new NotificationEvent("notificationclick", {notification});
+  click.waitUntil = (promise) => waited.push(promise);
+  self.dispatchEvent(click);
+  await Promise.all(waited);
+  const left = (await self.registration.getNotifications({tag: "a"})).length;
+  return {done, waited: waited.length, left};
+}"""
+
+
+def click_notification(page: Page, path: str | None) -> list[list[str]]:
+    """What the service worker does when a notification with `path` is clicked."""
+    (worker,) = wait_for(lambda: page.context.service_workers)
+    found = worker.evaluate(CLICK, path)
+    assert (found["waited"], found["left"]) == (1, 0)  # the browser is told to wait, the notification is gone
+    done: list[list[str]] = found["done"]
+    return done
+
+
+@pytest.fixture
+def elsewhere(watched: Watched, browser_context: BrowserContext) -> Page:
+    """A page that is not the one of the alerts, answered for by the worker."""
+    browser_context.grant_permissions(["notifications"], origin=watched.server.url)
+    page = open_alerts(watched)
+    page.goto(f"{watched.server.url}/orders/")
+    page.wait_for_function("() => navigator.serviceWorker.controller")
+    return page
+
+
+def test_a_click_on_a_notification_opens_its_page(watched: Watched, elsewhere: Page) -> None:
+    alert = f"{watched.server.url}/alerts/#alert-1"
+
+    assert click_notification(elsewhere, "/alerts/#alert-1") == [["opened", alert]]
+    assert click_notification(elsewhere, alert) == [["opened", alert]]
+
+
+def test_a_click_on_a_notification_goes_to_the_page_where_it_is_open(
+    watched: Watched, elsewhere: Page
+) -> None:
+    elsewhere.goto(f"{watched.server.url}/alerts/")
+
+    assert click_notification(elsewhere, "/alerts/#alert-1") == [["focused", f"{watched.server.url}/alerts/"]]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "https://desk.example/alerts/", "//desk.example/alerts/", "/\\desk.example/", "javascript:alert(1)",
+        "data:text/html,hello", "http://127.0.0.1:1/alerts/", "http://[", "", None,
+    ],
+)  # fmt: skip
+def test_a_click_on_a_notification_never_leaves_the_desk(
+    watched: Watched, elsewhere: Page, path: str | None
+) -> None:
+    assert click_notification(elsewhere, path) == [["opened", f"{watched.server.url}/alerts/"]]
+
+
 def test_a_device_subscribes_on_the_page_and_is_told_of_the_next_alert(
     watched: Watched, browser_context: BrowserContext, sink: Sink, settings: Any
 ) -> None:
