@@ -18,6 +18,12 @@ from typing import Any
 
 import pytest
 
+from tradingbot.core import clock
+from tradingbot.core.alerts import raise_alert
+from tradingbot.core.models import AlertChannel, AlertDelivery
+from tradingbot.operations import channels, delivery
+from tradingbot.operations.rehearsal.processes.alerts import check_alerts
+from tradingbot.operations.rehearsal.processes.inbox import Inbox
 from tradingbot.operations.rehearsal.processes.ledger import judge
 from tradingbot.operations.rehearsal.processes.model import always_trade
 from tradingbot.operations.rehearsal.processes.plan import Kind, draw
@@ -34,7 +40,7 @@ WHOLE = b"x" * ANSWER_BYTES
 
 
 @pytest.mark.stack
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(560)
 def test_short_run_of_kills_loses_and_doubles_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "manage.py", "rehearse_processes", "--kills", str(KILLS), "--minutes", "4"],
@@ -42,7 +48,7 @@ def test_short_run_of_kills_loses_and_doubles_nothing(tmp_path: Path) -> None:
         env=os.environ | {"SECRET_KEY": "not-a-secret-for-tests-only", "TRADING_ENABLED": "true"},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=540,
         check=False,
     )
 
@@ -67,7 +73,7 @@ def test_plan_kills_as_often_as_asked_and_traders_most() -> None:
 
     assert victims.total() == 200
     assert victims["trading"] + victims["trading-2"] > 80
-    assert victims.keys() == {"trading", "trading-2", "advisor", "web", "streams", "beat"}
+    assert victims.keys() == {"trading", "trading-2", "advisor", "web", "streams", "beat", "alerts"}
 
 
 # --- the wires --------------------------------------------------------------------------------------------
@@ -260,3 +266,60 @@ def test_judge_names_money_that_no_fill_explains() -> None:
     verdict = judge(ledger([], "9999.5"), {"USDT": Decimal(10000)})
 
     assert verdict.complaints == ("USDT: 9999.5 there, opening and fills come to 10000",)
+
+
+# --- the alerts -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    found = Inbox(seed=1)
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def told_alert(db: None, tmp_path: Path, settings: Any, inbox: Inbox) -> int:
+    """An alert that was delivered to the one channel there is, at whatever attempt."""
+    settings.ALERT_SECRETS_DIR = tmp_path / "alert-channels"
+    row = AlertChannel(name="pager", severity_min="high")
+    channels.save_channel(channel=row, address=inbox.address_of("pager"), actor="test", now=clock.now())
+    alert_id = raise_alert(kind="test", severity="high", title="Look", now=clock.now())
+    delivery.run(now=clock.now())
+    while AlertDelivery.objects.get().sent_at is None:  # the inbox is away at times
+        AlertDelivery.objects.update(due_at=clock.now())
+        delivery.run(now=clock.now())
+    return alert_id
+
+
+def test_alert_that_came_is_no_complaint(told_alert: int, inbox: Inbox) -> None:
+    wrong, line = check_alerts(inbox.came)
+
+    assert (wrong, inbox.came) == ([], {("pager", told_alert): 1})
+    assert line.startswith("alerts: 1 delivered")
+
+
+def test_receipt_without_a_message_is_a_lost_alert(told_alert: int) -> None:
+    wrong, _ = check_alerts({})
+
+    assert wrong == [f"alert {told_alert}: 1 receipts of pager, 0 messages came"]
+
+
+def test_delivery_that_never_ends_is_a_lost_alert(told_alert: int, inbox: Inbox) -> None:
+    AlertDelivery.objects.update(sent_at=None, claimed_until=clock.now())
+
+    wrong, _ = check_alerts(inbox.came)
+
+    assert wrong == [f"alert {told_alert} was not delivered to pager in {attempts()} attempts"]
+
+
+def test_notice_that_was_planned_for_nobody_is_a_lost_alert(told_alert: int, inbox: Inbox) -> None:
+    AlertDelivery.objects.all().delete()
+
+    wrong, _ = check_alerts(inbox.came)
+
+    assert wrong == [f"alert {told_alert}, round 1: planned for nobody"]
+
+
+def attempts() -> int:
+    return AlertDelivery.objects.get().attempts

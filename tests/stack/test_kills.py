@@ -45,7 +45,8 @@ MOMENTS: list[dict[str, Any] | None] = [
     {"kind": "delay_ms", "phase": "after", "ms": 1500},
     {"kind": "delay_ms", "phase": "before", "ms": 700},
 ]
-OTHERS = ["redis", "web", "streams", "advisor", "beat"]
+OTHERS = ["redis", "web", "streams", "advisor", "beat", "alerts"]
+QUEUES = ["trading", "streams", "advisor", "alerts"]
 BACK_SECONDS_MAX = 60
 # The launcher gives up when one part falls more than five times in a minute. One fall is left for Redis: when
 # it dies under an acknowledgement of Celery's, the worker ends of itself and is started again.
@@ -95,7 +96,7 @@ def fired(stack: RunningStack, fault_id: int) -> bool:
 
 def comes_back(stack: RunningStack, part: str, killed_at: datetime) -> None:
     """The part works again, told by what it wrote after its death, and the whole is ready."""
-    queues = [part] if part in {"trading", "streams", "advisor"} else ["trading", "streams", "advisor"]
+    queues = [part] if part in QUEUES else QUEUES
     names = [f"queue:{queue}" for queue in queues]
 
     def is_back() -> bool:

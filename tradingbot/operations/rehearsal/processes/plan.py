@@ -7,7 +7,7 @@ from random import Random
 
 from tradingbot.operations.rehearsal.processes.wire import Ambush, Deed, Moment
 
-VICTIMS = {"trading": 6, "trading-2": 6, "advisor": 3, "web": 3, "streams": 1, "beat": 2}
+VICTIMS = {"trading": 6, "trading-2": 6, "advisor": 3, "web": 3, "streams": 1, "beat": 2, "alerts": 2}
 ORDERING = ("trading", "trading-2")
 ON_ORDER_CHANCE = 0.6  # of a trading worker's death: while an order of its own is on the wire
 KILLS_PER_REDIS, REDIS_MIN = 12, 2

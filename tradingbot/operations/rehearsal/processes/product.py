@@ -17,11 +17,13 @@ from typing import Any
 import psycopg
 import redis
 import requests
+from django.conf import settings
 from django.db import connection, connections
 
 from tradingbot.launcher import places, processes
 from tradingbot.launcher.postgres_server import DATABASE, ROLE, PostgresServer
 from tradingbot.launcher.redis_server import RedisServer
+from tradingbot.operations.rehearsal.processes.inbox import Inbox
 from tradingbot.operations.rehearsal.processes.model import EagerModel
 from tradingbot.operations.rehearsal.processes.table import PARTS, WIRES_SETTING
 from tradingbot.operations.rehearsal.processes.wire import HOST, Wires
@@ -32,7 +34,7 @@ HTTP_SECONDS_MAX = 10
 READY_LINE = re.compile(r"^ready (http://\S+)  user (\S+)  password (\S+)$", re.MULTILINE)
 FALLEN_LINE = re.compile(r"^(\S+) ended \((.+?)\); starting it again", re.MULTILINE)
 WORKER_READY = b" ready."
-WORKERS = ("trading", "trading-2", "streams", "advisor")
+WORKERS = ("trading", "trading-2", "streams", "advisor", "alerts")
 # Of the launcher's five restarts of a part in a minute, one is left for a part that falls by itself.
 FALLS_PER_MINUTE_MAX = 4
 FALLS_SECONDS = 63.0
@@ -79,6 +81,7 @@ class Product:
         self.url, self.simulator_url = f"http://{HOST}:{web}", f"http://{HOST}:{simulator}"
         self.wires = Wires(simulator, PARTS)
         self.model = EagerModel()
+        self.inbox = Inbox(seed)
         self.falls: dict[str, deque[float]] = {}
         self.fell_by_itself: Counter[str] = Counter()
         self.user = self.password = ""
@@ -125,6 +128,7 @@ class Product:
         processes.stop([self._launcher], STOP_SECONDS_MAX)
         self.wires.stop()
         self.model.stop()
+        self.inbox.stop()
 
     def look(self) -> None:
         """Read what the launcher said since the last look; raises NotInTime when it has given up."""
@@ -209,8 +213,9 @@ class Product:
 
     @contextmanager
     def as_database(self) -> Iterator[None]:
-        """Django's own connection goes to the product's database."""
-        kept = dict(connection.settings_dict)
+        """Django's own connection goes to the product's database, and secrets of channels to its folder."""
+        kept, kept_secrets = dict(connection.settings_dict), settings.ALERT_SECRETS_DIR
+        settings.ALERT_SECRETS_DIR = self.data / kept_secrets.name
         connections.close_all()
         connection.settings_dict.update(
             NAME=DATABASE,
@@ -224,6 +229,7 @@ class Product:
         finally:
             connections.close_all()
             connection.settings_dict.update(kept)
+            settings.ALERT_SECRETS_DIR = kept_secrets
 
     def exchange(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """GET, or POST `body`, on the simulator's control paths, past the wires."""

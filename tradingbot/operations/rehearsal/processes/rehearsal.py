@@ -18,7 +18,10 @@ from risk import selectors as risk_selectors
 from risk import services as risk
 from risk.contracts import TradingState
 from tradingbot.core import clock
+from tradingbot.core.models import AlertChannel
+from tradingbot.operations import channels
 from tradingbot.operations.rehearsal.limits import WIDE
+from tradingbot.operations.rehearsal.processes.alerts import ALERTS_UNDER_WAY, check_alerts
 from tradingbot.operations.rehearsal.processes.ledger import Verdict, balances_there, judge
 from tradingbot.operations.rehearsal.processes.person import Desk, Person
 from tradingbot.operations.rehearsal.processes.plan import VICTIMS, Blow, Kind, draw
@@ -32,6 +35,7 @@ from tradingbot.operations.rehearsal.processes.product import (
 ACTOR = "rehearsal"
 FLOWING_SECONDS_MAX = 90
 ORDER_SECONDS_MAX = 6  # how long a blow waits for the order that it is meant for
+ALERT_SECONDS_MAX = 6  # ... and for an alert on its way
 KILLABLE_SECONDS_MAX = 90
 LOOK_AHEAD = 8  # blows of the plan among which the next possible one is chosen
 # What is killed too fast only refuses: after so many kills an order must have gone out, or is waited for.
@@ -39,10 +43,12 @@ KILLS_PER_BREATH = 5
 BREATH_SECONDS_MAX = 20
 CALM_SECONDS_MAX = 180
 REST_SECONDS_MAX = 180
+ALERTS_SECONDS_MAX = 300  # what a killed worker was sending is taken up again after 120 s
 STRATEGY_SECONDS_BETWEEN = 1
 # At and above it the scripted operator decides.
 APPROVAL_THRESHOLD_QUOTE = Decimal(100)
 KILLS_TOLD = 20
+CHANNELS = {"pager": "critical", "chat": "high"}  # who is told of what
 UNDER_WAY = "('intent', 'submitted_to_exchange', 'execution_unknown')"
 
 
@@ -94,6 +100,9 @@ class Rehearsal:
         self._come_to_rest()
         with self._product.as_database():
             self.report.verdict = judge(self._product, self._opening)
+            wrong, told = check_alerts(self._product.inbox.came)
+        self.report.unsettled += wrong
+        self.report.notes.append(told)
         self.report.answers = self._person.answers
         self.report.fell_by_itself = self._product.fell_by_itself
         self.report.complaints_of_logs = self._product.complaints_of_logs()
@@ -117,6 +126,10 @@ class Rehearsal:
                 strategy.min_seconds_between = STRATEGY_SECONDS_BETWEEN
                 strategy.decisions_per_hour_max = 1_000_000
                 proposals.save_strategy(strategy=strategy, actor=ACTOR, now=now)
+            for name, severity in CHANNELS.items():
+                channel = AlertChannel(name=name, severity_min=severity)
+                address = self._product.inbox.address_of(name)
+                channels.save_channel(channel=channel, address=address, actor=ACTOR, now=now)
             risk.set_trading_state(state=TradingState.ACTIVE, actor=ACTOR, reason="rehearsal", now=now)
 
     def _wait_for_flow(self) -> None:
@@ -195,7 +208,12 @@ class Rehearsal:
             counter["killed" if blow.number == 9 else "restarted"] += struck
 
     def _kill(self, blow: Blow) -> None:
-        if blow.moment is None:
+        if blow.part == "alerts":
+            under_way = self._product.inbox.under_way
+            under_way.clear()
+            moment = "alert: under way" if under_way.wait(ALERT_SECONDS_MAX) else "no alert came"
+            struck = self._product.kill(blow.part)
+        elif blow.moment is None:
             moment = "any moment"
             struck = self._product.kill(blow.part)
         else:
@@ -236,13 +254,15 @@ class Rehearsal:
         self._expect(lambda: self._quietly(orders) == 0, "an end for every order that was claimed")
         product.exchange("/sim/market", {"paused": True})
         self._expect(lambda: self._is_reconciled(desk), "books that agree")
+        told = "an end for every alert on its way"
+        self._expect(lambda: self._quietly(ALERTS_UNDER_WAY) == 0, told, ALERTS_SECONDS_MAX)
         self.report.rest_seconds = time.monotonic() - began
         self._note_orders()
 
-    def _expect(self, condition: Callable[[], bool], what: str) -> None:
+    def _expect(self, condition: Callable[[], bool], what: str, seconds: float = REST_SECONDS_MAX) -> None:
         """Wait for what must come by itself; the books are judged all the same when it does not."""
         try:
-            wait_for(condition, what, REST_SECONDS_MAX)
+            wait_for(condition, what, seconds)
         except NotInTime as error:
             self.report.unsettled.append(str(error))
 
