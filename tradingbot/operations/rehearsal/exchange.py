@@ -43,6 +43,7 @@ PLACING = {
 CANCELLING = {"order": endpoints.CANCEL_ORDER, "orderList": endpoints.CANCEL_LIST}
 API_KEY = "REHEARSAL" + "0" * 55
 DAY_WINDOW_MS = 23 * 3_600_000
+PAGE_LENGTH_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,21 +184,32 @@ class RehearsedExchange:
         return _reports(self._query(endpoints.OPEN_ORDERS, "openOrders", {"symbol": symbol}))
 
     def orders_since(self, *, symbol: str, since: datetime) -> Sequence[OrderReport]:
-        """Orders of a symbol created since `since`; a day's window at a time, as the exchange answers."""
-        rows: dict[int, dict[str, Any]] = {}
-        start = to_milliseconds(since)
-        while start < self.clock_ms():
-            window = {"symbol": symbol, "startTime": str(start), "endTime": str(start + DAY_WINDOW_MS)}
-            found = self._query(endpoints.ALL_ORDERS, "allOrders", {"limit": "1000", **window})
-            rows.update({row["orderId"]: row for row in found})
+        """Orders of a symbol created since `since`; a day's window at a time, as the exchange answers.
+
+        A full page is gone on from by order id, past the window and up to now, as the product's gateway does.
+        """
+        found: dict[int, dict[str, Any]] = {}
+        start, end = to_milliseconds(since), self.clock_ms() + 60_000
+        while start < end:
+            window = {"startTime": str(start), "endTime": str(start + DAY_WINDOW_MS)}
+            if self._page_of_orders(found, symbol, **window) == PAGE_LENGTH_MAX:
+                while self._page_of_orders(found, symbol, orderId=str(max(found) + 1)) == PAGE_LENGTH_MAX:
+                    pass
+                break
             start += DAY_WINDOW_MS
-        return _reports(list(rows.values()))
+        return _reports(list(found.values()))
+
+    def _page_of_orders(self, found: dict[int, dict[str, Any]], symbol: str, **span: str) -> int:
+        parameters = {"symbol": symbol, "limit": str(PAGE_LENGTH_MAX), **span}
+        rows = self._query(endpoints.ALL_ORDERS, "allOrders", parameters)
+        found.update({row["orderId"]: row for row in rows})
+        return len(rows)
 
     def trades(
         self, *, symbol: str, from_trade_id: int | None, since: datetime | None
     ) -> Sequence[tuple[int, FillReport]]:
         """(exchange order id, trade), all pages."""
-        parameters = {"symbol": symbol, "limit": "1000"}
+        parameters = {"symbol": symbol, "limit": str(PAGE_LENGTH_MAX)}
         if from_trade_id is not None:
             parameters["fromId"] = str(from_trade_id)
         elif since is not None:
@@ -206,7 +218,7 @@ class RehearsedExchange:
         while True:
             rows = self._query(endpoints.MY_TRADES, "myTrades", parameters)
             found += [rules.trade_of_rest(row) for row in rows]
-            if len(rows) < 1000:
+            if len(rows) < PAGE_LENGTH_MAX:
                 return found
             parameters.pop("startTime", None)
             parameters["fromId"] = str(found[-1][1].trade_id + 1)
