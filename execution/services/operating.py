@@ -129,7 +129,7 @@ def close_position(request: OperatorRequest, exchange: ExchangeGateway, now: dat
     """Cancel what protects the coins, then sell what is held, once; a request is never sold for twice."""
     order = order_of(request)
     symbol = order.symbol
-    sold = _close_of(request)
+    sold = placed_for(request, IntentKind.CLOSE)
     if sold is not None:
         _finish_close(request, sold)
         return
@@ -205,20 +205,6 @@ def _create_close(request: OperatorRequest, now: datetime) -> Order:
     return sale
 
 
-def _close_of(request: OperatorRequest) -> Order | None:
-    """The sale that was made for the request by a worker that was lost afterwards, if any."""
-    intent = (
-        ExecutionIntent.objects.filter(
-            proposal=order_of(request).intent.proposal,
-            kind=IntentKind.CLOSE,
-            created_at__gte=request.asked_at,
-        )
-        .order_by("created_at")
-        .first()
-    )
-    return selectors.orders_of(intent)[0] if intent else None
-
-
 def _finish_close(request: OperatorRequest, sale: Order) -> None:
     filled = sale.status == OrderStatus.CONFIRMED
     words = f"{sale.exchange_status}, sold {plain(sale.executed_quantity)}" if filled else sale.reason
@@ -253,6 +239,18 @@ def check_armed(now: datetime, *, leaving: bool = True) -> None:
     armed, reasons = risk.trading_armed(now, leaving=leaving)
     if not armed:
         raise AnswerRefused("NOT_ARMED", f"Nothing was done: {'; '.join(reasons)}.")
+
+
+def placed_for(request: OperatorRequest, kind: IntentKind) -> Order | None:
+    """What was placed for the request by a worker that was lost afterwards, if anything."""
+    intent = (
+        ExecutionIntent.objects.filter(
+            proposal=order_of(request).intent.proposal, kind=kind, created_at__gte=request.asked_at
+        )
+        .order_by("created_at")
+        .first()
+    )
+    return selectors.orders_of(intent)[0] if intent else None
 
 
 def lock_order(order_id: UUID) -> Order:

@@ -36,6 +36,7 @@ from execution.services.operating import (
     check_may,
     lock_order,
     order_of,
+    placed_for,
     wait_or_give_up,
 )
 from execution.services.requesting import checked_reason, finish, open_request
@@ -94,7 +95,7 @@ def ask_replace(
 def replace_own(request: OperatorRequest, exchange: ExchangeGateway, now: datetime) -> None:
     """Cancel the entry, then place what is left of it, once; a request is never placed for twice."""
     order = order_of(request)
-    placed = _replacement_of(request)
+    placed = placed_for(request, IntentKind.REPLACE)
     if placed is not None:
         _finish(request, placed)
         return
@@ -112,20 +113,6 @@ def replace_own(request: OperatorRequest, exchange: ExchangeGateway, now: dateti
     send_order(order_id=replacement.pk, now=now)
     replacement.refresh_from_db()
     _finish(request, replacement)
-
-
-def _replacement_of(request: OperatorRequest) -> Order | None:
-    """What was placed for the request by a worker that was lost afterwards, if anything."""
-    intent = (
-        ExecutionIntent.objects.filter(
-            proposal=order_of(request).intent.proposal,
-            kind=IntentKind.REPLACE,
-            created_at__gte=request.asked_at,
-        )
-        .order_by("created_at")
-        .first()
-    )
-    return selectors.orders_of(intent)[0] if intent else None
 
 
 def _finish(request: OperatorRequest, placed: Order) -> None:
