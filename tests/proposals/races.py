@@ -17,7 +17,7 @@ def race(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     def run(index: int) -> None:
         try:
             connection.ensure_connection()
-            barrier.wait(10)
+            barrier.wait(60)
             outcomes[index] = calls[index]()
         except Exception as error:
             outcomes[index] = error

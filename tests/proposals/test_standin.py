@@ -45,7 +45,7 @@ def stand_in() -> Iterator[str]:
     assert line.startswith("model ready "), line
     yield line.split()[-1]
     process.terminate()
-    process.wait(10)
+    process.wait(60)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Locator, Page, Request, expect
 from tests.stack.running import RunningStack
 
 HOLD_MS = 1100
-APPEAR_MS = 20_000
+APPEAR_MS = 60_000
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ for strategy in Strategy.objects.all():
 """
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     """The first true answer of `condition`; fails with `what` when there is none in time."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

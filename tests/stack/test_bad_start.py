@@ -80,4 +80,4 @@ def test_model_that_does_not_answer_costs_the_proposals_only(fresh: RunningStack
     )
 
     assert outcome not in {"", "OK"}
-    assert fresh.is_ready()
+    wait_for(fresh.is_ready, "every part at work")

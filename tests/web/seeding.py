@@ -181,8 +181,8 @@ def decision(
     )  # fmt: skip
     return Decision.objects.create(
         environment=ENVIRONMENT, strategy=strategy, snapshot=snapshot, symbol=symbol, shadow=shadow,
-        # one decision per candle: spread them over history
-        candle_open_time=now - timedelta(minutes=Decision.objects.count()),
+        # one decision per candle: spread them over history, whatever whole minutes ago `now` is
+        candle_open_time=now - timedelta(minutes=1, microseconds=1) * Decision.objects.count(),
         prompt_version="v1", request={"model": "rehearsal-1"}, request_sha256=HASH, response_text="{}",
         response_sha256=HASH, model_requested="rehearsal-1", model_answered="rehearsal-1",
         prompt_tokens=1840, completion_tokens=212, latency_ms=640, outcome=outcome, started_at=now,

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import BrowserContext, CDPSession, Page, expect
 
 from tests.operations.push_service import Browser, Sink, running_sink
-from tests.web.conftest import NARROW, WIDE, Server, Watched, wait_for
+from tests.web.conftest import DEADLINE_SECONDS, NARROW, WIDE, Server, Watched, wait_for
 from tradingbot.core import alerts, clock
 from tradingbot.core.models import AlertChannel
 from tradingbot.operations import delivery
@@ -84,7 +84,7 @@ def push(page: Page, server: Server, data: str) -> None:
         lambda event: found.extend(row["registrationId"] for row in event["registrations"]),
     )
     session.send("ServiceWorker.enable")
-    end = clock.monotonic_seconds() + 15
+    end = clock.monotonic_seconds() + DEADLINE_SECONDS
     while not found and clock.monotonic_seconds() < end:
         page.wait_for_timeout(50)
     session.send(

@@ -17,7 +17,7 @@ from tests.web import seeding
 from tradingbot.core import clock
 from tradingbot.core.models import Alert
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("still_clock")]
 HTMX = {"HTTP_HX_REQUEST": "true"}
 
 

@@ -12,7 +12,7 @@ from risk.models import TradingControl
 from tests.web import seeding
 from tradingbot.core import clock
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("still_clock")]
 HTMX = {"HTTP_HX_REQUEST": "true"}
 
 

@@ -29,7 +29,7 @@ from tradingbot.core.models import Alert, AlertChannel, AlertSilence
 from tradingbot.core.permissions import PERMISSIONS, Deed
 from tradingbot.operations.roles import ROLES
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("still_clock")]
 WHO = ("nobody", *ROLES, "admin")
 HTMX = {"HTTP_HX_REQUEST": "true"}
 ENVIRONMENT = settings.TRADING_ENVIRONMENT

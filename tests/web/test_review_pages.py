@@ -18,7 +18,7 @@ from execution.rules import reporting
 from tests.web import seeding
 from tradingbot.core import clock, spreadsheets
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("still_clock")]
 HTMX = {"HTTP_HX_REQUEST": "true"}
 
 
