@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from proposals.contracts import Side
 from proposals.models import AdvisorBreaker, Decision, DecisionRequest, Proposal, ProposalScore, Strategy
 from tests.web import seeding
 from tests.web.conftest import NARROW, WIDE, Watched, wait_for
@@ -132,8 +133,10 @@ def test_question_beyond_the_hours_number_is_refused_with_the_reason(
 
 
 # --- scoreboard ------------------------------------------------------------------------------------------
-def scored(now: datetime, score: str, net_pct: str | None = None, **changes: Any) -> Proposal:
-    """A proposal to buy for 963.0951 and what it would have brought."""
+def scored(
+    now: datetime, score: str, net_pct: str | None = None, *, side: Side = Side.BUY, **changes: Any
+) -> Proposal:
+    """A proposal over 963.0951 and what it would have brought, or saved against keeping."""
     proposal = seeding.proposal(now, **changes)
     ended = score not in {"waiting", "held"}
     net = {} if net_pct is None else {
@@ -141,8 +144,8 @@ def scored(now: datetime, score: str, net_pct: str | None = None, **changes: Any
         "entry_price": Decimal("64206"), "exit_price": Decimal("65000"), "entry_at": now, "exit_at": now,
     }  # fmt: skip
     ProposalScore.objects.create(
-        proposal=proposal, environment=seeding.ENVIRONMENT, symbol=proposal.symbol, score=score,
-        fee_rate=Decimal("0.001"), size_quote=Decimal("963.0951"), ask=Decimal("64206"), waits=False,
+        proposal=proposal, environment=seeding.ENVIRONMENT, symbol=proposal.symbol, side=side, score=score,
+        fee_rate=Decimal("0.001"), size_quote=Decimal("963.0951"), quote=Decimal("64206"), waits=False,
         stop_price=Decimal("63430.1"), start=now, valid_until=now + timedelta(minutes=5), next_minute=now,
         looked_at=now, settled_at=now if ended else None, **net,
     )  # fmt: skip
@@ -151,7 +154,7 @@ def scored(now: datetime, score: str, net_pct: str | None = None, **changes: Any
 
 @pytest.fixture
 def scores(watched: Watched) -> datetime:
-    """Two targets, a stop, one sold for time, one that still goes on, one shadow."""
+    """To buy: two targets, a stop, one sold for time, one that goes on, one shadow. To sell: a stop, a target."""
     now = clock.now()
     seeding.instruments(now)
     seeding.arm(now)
@@ -169,6 +172,8 @@ def scores(watched: Watched) -> datetime:
     scored(now, "time", "-0.25", status="expired")
     scored(now, "held")
     scored(now, "target", "2.2", status="shadow", shadow=True, digest="")
+    scored(now, "stop", "1.2", side=Side.SELL, status="auto_approved", claimed_at=now)
+    scored(now, "target", "-0.8", side=Side.SELL, status="expired")
     return now
 
 
@@ -176,12 +181,14 @@ def scores(watched: Watched) -> datetime:
 def test_scoreboard_adds_up_and_follows_a_new_result_by_itself(watched: Watched, scores: datetime) -> None:
     page = open_live(watched, "/scoreboard/")
 
-    total = page.locator("[data-panel^=scoreboard] dl")
+    total, sold = (page.locator("[data-panel^=scoreboard] dl").nth(number) for number in (0, 1))
     expect(total).to_contain_text("Proposals to buy6 1 not decided yet")
-    refused = page.locator("#fate-rejected")
+    refused = page.locator("#buy-fate-rejected")
     expect(refused.locator("[data-label='Target / stop / time']")).to_have_text("1 / 0 / 0")
     expect(refused.locator("[data-label=Mean]")).to_have_text("▲ +1.90 %")
     expect(refused.locator("[data-label='Sum, USDT']")).to_have_text("▲ +18.30")
+    expect(sold).to_contain_text("50 % of 2 that ended at target or stop")
+    expect(sold).to_contain_text("▲ +3.85 USDT")
     expect(page.get_by_role("row").filter(has_text="Rejected by ana")).to_have_count(1)
     see_that_it_fits(page)
     picture(page, "scoreboard")
@@ -203,7 +210,7 @@ def test_period_is_chosen_by_a_press_and_the_rows_come_as_a_file(watched: Watche
         page.get_by_role("link", name="All rows as CSV").click()
 
     assert waiting.value.suggested_filename.startswith("scoreboard-simulator-24h-")
-    wait_for(lambda: len(waiting.value.path().read_text().splitlines()) == 7)
+    wait_for(lambda: len(waiting.value.path().read_text().splitlines()) == 9)
 
 
 @in_both_sizes
