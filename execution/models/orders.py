@@ -38,6 +38,13 @@ class ExecutionIntent(models.Model):
         max_length=12, choices=[(k.value, k.value) for k in IntentKind], default=IntentKind.PROPOSAL
     )
     proposal = models.ForeignKey("proposals.Proposal", on_delete=models.PROTECT, related_name="intents")
+    operator_request = models.OneToOneField(
+        "execution.OperatorRequest",
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="intent",
+        help_text="What a person asked for and this places, at most once",
+    )
     client_order_id = models.CharField(max_length=36)
     list_kind = models.CharField(
         max_length=5, blank=True, default="", choices=[(k.value, k.value) for k in ListKind]

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from execution import rules, selectors
 from execution.contracts import IntentKind, OrderStatus, Plan
-from execution.models import Account, ExecutionIntent, Order
+from execution.models import Account, ExecutionIntent, OperatorRequest, Order
 from execution.rules import lists
 from market.contracts import SymbolFilters
 from proposals import selectors as proposal_selectors
@@ -154,13 +154,18 @@ def create_intent(
     timestamp_ms: int,
     recv_window_ms: int,
     now: datetime,
+    operator_request: OperatorRequest | None = None,
 ) -> ExecutionIntent:
-    """Write down a request before it is sent: its ids, its parameters to the letter and their digest."""
+    """Write down a request before it is sent: its ids, its parameters to the letter and their digest.
+
+    A second intent for the same `operator_request` is refused by the database.
+    """
     first = plan.legs[0]
     return ExecutionIntent.objects.create(
         environment=selectors.ENVIRONMENT,
         kind=kind,
         proposal=proposal,
+        operator_request=operator_request,
         client_order_id=first.client_order_id,
         list_kind=plan.list_kind,
         list_client_order_id=plan.list_client_order_id,

@@ -129,7 +129,7 @@ def close_position(request: OperatorRequest, exchange: ExchangeGateway, now: dat
     """Cancel what protects the coins, then sell what is held, once; a request is never sold for twice."""
     order = order_of(request)
     symbol = order.symbol
-    sold = placed_for(request, IntentKind.CLOSE)
+    sold = placed_for(request)
     if sold is not None:
         _finish_close(request, sold)
         return
@@ -190,6 +190,7 @@ def _create_close(request: OperatorRequest, now: datetime) -> Order:
             timestamp_ms=to_milliseconds(now) + (account.clock_offset_ms or 0),
             recv_window_ms=settings.RECV_WINDOW_MS,
             now=now,
+            operator_request=request,
         )
         sale = create_orders(intent, plan)[0]
         audit.record(
@@ -241,15 +242,9 @@ def check_armed(now: datetime, *, leaving: bool = True) -> None:
         raise AnswerRefused("NOT_ARMED", f"Nothing was done: {'; '.join(reasons)}.")
 
 
-def placed_for(request: OperatorRequest, kind: IntentKind) -> Order | None:
+def placed_for(request: OperatorRequest) -> Order | None:
     """What was placed for the request by a worker that was lost afterwards, if anything."""
-    intent = (
-        ExecutionIntent.objects.filter(
-            proposal=order_of(request).intent.proposal, kind=kind, created_at__gte=request.asked_at
-        )
-        .order_by("created_at")
-        .first()
-    )
+    intent = ExecutionIntent.objects.filter(operator_request=request).first()
     return selectors.orders_of(intent)[0] if intent else None
 
 

@@ -95,7 +95,7 @@ def ask_replace(
 def replace_own(request: OperatorRequest, exchange: ExchangeGateway, now: datetime) -> None:
     """Cancel the entry, then place what is left of it, once; a request is never placed for twice."""
     order = order_of(request)
-    placed = placed_for(request, IntentKind.REPLACE)
+    placed = placed_for(request)
     if placed is not None:
         _finish(request, placed)
         return
@@ -167,6 +167,7 @@ def _create(
         timestamp_ms=to_milliseconds(now) + (account.clock_offset_ms or 0),
         recv_window_ms=settings.RECV_WINDOW_MS,
         now=now,
+        operator_request=request,
     )
     placed = create_orders(intent, plan, worst_cost=wanted.notional_quote + wanted.fee_quote)[0]
     audit.record(

@@ -3,10 +3,12 @@
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
+from django.db import IntegrityError, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +98,34 @@ def test_replacement_can_be_replaced_again(desk: Desk, entry: Order) -> None:
 
     assert len(open_buys(desk)) == 1
     assert {o.client_order_id[-3:] for o in replacements()} == {"r01", "r02"}
+
+
+@pytest.mark.parametrize("seconds", [0, 2])
+def test_replacement_is_replaced_although_it_was_asked_for_by_a_clock_that_lags(
+    desk: Desk, entry: Order, seconds: int
+) -> None:
+    """What was placed for a request is known by the request, not by the clocks of two machines."""
+    ask(entry)
+    carry_out(desk)
+    [first] = replacements()
+
+    request = ask(first, pct="-0.1", now=first.intent.created_at - timedelta(seconds=seconds))
+    carry_out(desk)
+
+    request.refresh_from_db()
+    assert {o.client_order_id[-3:] for o in replacements()} == {"r01", "r02"}
+    assert request.succeeded, request.detail
+    assert [D(o["price"]) for o in open_buys(desk)] == [request.price]
+
+
+def test_second_intent_for_one_request_is_refused_by_the_database(desk: Desk, entry: Order) -> None:
+    ask(entry)
+    carry_out(desk)
+    intent = replacements()[0].intent
+    intent.pk, intent.client_order_id, intent.list_client_order_id = uuid4(), "tbs-another", ""
+
+    with pytest.raises(IntegrityError, match="operator_request"), transaction.atomic():
+        intent.save(force_insert=True)
 
 
 def test_price_beyond_the_drift_guard_is_refused_and_nothing_is_cancelled(desk: Desk, entry: Order) -> None:
