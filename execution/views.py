@@ -76,7 +76,12 @@ def orders(request: HttpRequest) -> HttpResponse:
 def order(request: HttpRequest, order_id: UUID) -> HttpResponse:
     """One order with its timeline."""
     found = _order(order_id)
-    context = {"here": "orders", "panels": (f"order:{order_id}",), "order": found}
+    context = {
+        "here": "orders",
+        "panels": (f"order:{order_id}",),
+        "forms": ("replace-form", "cancel-form"),
+        "order": found,
+    }
     return render(request, "execution/order_page.html", context)
 
 
@@ -117,7 +122,12 @@ def close_position(request: HttpRequest, symbol: str) -> HttpResponse:
 def review(request: HttpRequest, order_id: UUID) -> HttpResponse:
     """What is known of an order of unknown fate, and what a person may answer."""
     found = _order(order_id)
-    context = {"here": "orders", "panels": (f"review:{order_id}",), "order": found}
+    context = {
+        "here": "orders",
+        "panels": (f"review:{order_id}",),
+        "forms": ("filled-form", "absent-form", "watch-form"),
+        "order": found,
+    }
     return render(request, "execution/review_page.html", context)
 
 
@@ -156,6 +166,7 @@ def positions(request: HttpRequest) -> HttpResponse:
     context = {
         "here": "positions",
         "panels": ("positions", f"equity:{period}", "lots"),
+        "forms": [f"close-form-{held.symbol}" for held in selectors.sellable_positions()],
         "periods": selectors.CURVE_PERIODS,
         "period": period,
     }
@@ -201,10 +212,11 @@ def reconcile_now(request: HttpRequest) -> HttpResponse:
 @require_safe
 def divergence(request: HttpRequest, divergence_id: int) -> HttpResponse:
     """One divergence: both records, its age, what may be done or what was."""
-    _divergence(divergence_id)
+    found = _divergence(divergence_id)
     context = {
         "here": "reconciliation",
         "panels": (f"divergence:{divergence_id}",),
+        "forms": [f"settle-{decision}" for decision, _ in services.choices_of(found)],
         "divergence_id": divergence_id,
     }
     return render(request, "execution/divergence_page.html", context)
@@ -266,9 +278,11 @@ def _order(order_id: UUID) -> Order:
     return found
 
 
-def _divergence(divergence_id: int) -> None:
-    if not Divergence.objects.filter(environment=selectors.ENVIRONMENT, pk=divergence_id).exists():
+def _divergence(divergence_id: int) -> Divergence:
+    found = Divergence.objects.filter(environment=selectors.ENVIRONMENT, pk=divergence_id).first()
+    if found is None:
         raise Http404
+    return found
 
 
 def _ask(

@@ -37,7 +37,8 @@ def proposal(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
     keys = tuple(
         f"{name}:{proposal_id}" for name in ("decision", "order.fate", "proposal.rules", "proposal.record")
     )
-    context = {"here": "queue", "panels": keys, "proposal": found}
+    forms = ("approve-form", "reject-form", "reduce-form")
+    context = {"here": "queue", "panels": keys, "forms": forms, "proposal": found}
     return render(request, "proposals/proposal_page.html", context)
 
 

@@ -34,7 +34,11 @@ def control(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "risk/control_page.html",
-        {"here": "control", "panels": ("control.kill", "control.autonomy", "control.kills")},
+        {
+            "here": "control",
+            "panels": ("control.kill", "control.autonomy", "control.kills"),
+            "forms": ("kill-stop", "kill-cancel", "kill-flatten"),
+        },
     )
 
 
