@@ -14,8 +14,8 @@ from risk import services as risk
 from risk.contracts import ControlRefused, KillScope, KillStatus, TradingState
 from risk.models import Kill
 from tests.desk import SYMBOL, Desk
+from tests.execution.protected import buy_at_limit, guard, open_stops
 from tests.execution.test_operating import carry_out, resting, sold
-from tests.execution.test_protection import buy_at_limit, guard, open_stops
 from tradingbot.core import audit, clock
 from tradingbot.core.models import Alert
 from tradingbot.operations.roles import ensure_roles

@@ -13,7 +13,7 @@ from execution.contracts import AnswerRefused, CancelStatus
 from execution.models import ExecutionIntent, OperatorRequest, Order, OrderCancel, Position
 from risk import services as risk
 from tests.desk import SYMBOL, Desk
-from tests.execution.test_protection import buy_at_limit, guard, late, leg, open_stops
+from tests.execution.protected import buy_at_limit, guard, late, leg, open_stops
 from tradingbot.core import audit, clock
 from tradingbot.operations.roles import ensure_roles
 

@@ -9,7 +9,7 @@ from execution import services, tasks
 from execution.models import Order, OrderCancel, Position, ProtectionGap
 from execution.selectors import protection
 from tests.desk import SYMBOL, Desk
-from tests.execution.test_protection import (
+from tests.execution.protected import (
     buy_at_limit,
     guard,
     leg,
