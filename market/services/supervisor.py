@@ -152,6 +152,11 @@ class _Keeper:
             await until_first_ends(loop.run(), _report(loop, self._process.reports, fence))
         finally:
             await loop.close()
+            # A report that was under way may have come after the end: the last word is how it stands now.
+            with suppress(Error, LeaseLost):
+                await self._process.reports.run(
+                    feeds.record_status, statuses=[loop.feed.status], now=clock.now(), fence=fence
+                )
             for thread in threads:
                 await thread.close()
 

@@ -1,6 +1,7 @@
 """The market's streams against a scripted exchange on a real socket: gaps, lies, endings."""
 
 import logging
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -12,6 +13,7 @@ from django.db import connection
 
 from market import models, rules, selectors
 from market.contracts import Candle, Interval
+from market.services import feeds
 from tests.market.builders import MINUTE, START, kline_frame, milliseconds, ticker_frame, walk
 from tests.market.scripted import RunningStreams, ScriptedExchange, eventually
 from tradingbot.core import clock
@@ -348,6 +350,26 @@ def test_a_stop_ends_the_sessions_and_gives_the_lease_back(
 
     assert ended("market") == ended("account") == ["stopped"]
     assert all(lease.expires_at <= clock.now() for lease in Lease.objects.all())
+    assert not any(h.connected for h in selectors.feed_health(clock.now()))
+
+
+def test_a_report_that_was_under_way_does_not_outlive_the_stop(
+    exchange: ScriptedExchange, streams: RunningStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reports have a database thread of their own: one that was slow came after the end of the session."""
+    under_way, record = threading.Event(), feeds.record_status
+
+    def slowly(*, statuses: Any, **given: Any) -> None:
+        if statuses[0].stream == "market" and statuses[0].connected:
+            under_way.set()
+            eventually(lambda: ended("market"))
+        record(statuses=statuses, **given)
+
+    monkeypatch.setattr(feeds, "record_status", slowly)
+    assert under_way.wait(60)
+
+    streams.stop()
+
     assert not any(h.connected for h in selectors.feed_health(clock.now()))
 
 
