@@ -10,12 +10,13 @@ from execution import rules
 from execution.contracts import OutcomeUnknown, Role
 from execution.models import Order, Position
 from execution.rules import accounting
-from execution.services import claiming, protecting, saga, watching
+from execution.rules import replacing as replacing_rules
+from execution.services import claiming, protecting, replacing, saga, watching
 from simulator.faults import FaultKind
 from tradingbot.core.decimals import ZERO
 from tradingbot.operations.management.commands.rehearse import clone_for, scratch_database
 from tradingbot.operations.rehearsal import exchange as rehearsed
-from tradingbot.operations.rehearsal import faults, knobs
+from tradingbot.operations.rehearsal import faults, knobs, model, people
 from tradingbot.operations.rehearsal.knobs import Moment
 from tradingbot.operations.rehearsal.world import InvariantBroken, Report, World
 
@@ -116,6 +117,24 @@ def test_wipe_of_the_exchange_begins_a_new_ledger_and_loses_nothing(
     assert report.orders > 3
 
 
+def often_replaced(patch: Patch) -> None:
+    """Every purchase rests, and its price is changed whenever somebody looks."""
+    patch.setattr(model, "RESTING_CHANCE", 1.0)
+    patch.setattr(people, "REPLACE_CHANCE", 1.0)
+    patch.setattr(people, "CANCEL_CHANCE", 0.0)
+
+
+def test_entries_put_at_another_price_buy_what_was_approved_and_no_more(
+    scratch: None, monkeypatch: Patch
+) -> None:
+    often_replaced(monkeypatch)
+
+    report = rehearse(1)
+
+    assert report.asked["replace_own done"] > 0
+    assert (report.duplicates, report.lost, report.unexplained) == (0, 0, 0)
+
+
 # --- planted bugs: each with the faults that are bound to show it -----------------------------------------
 
 
@@ -197,6 +216,26 @@ def bare_position_unnoticed(patch: Patch) -> None:
     patch.setattr(watching, "_alert_when_long", lambda *_: None)
 
 
+def replaced_before_the_cancel(patch: Patch) -> None:
+    direct(patch)
+    often_replaced(patch)
+    patch.setattr(replacing, "cancel_intent", lambda **_: True)
+    patch.setattr(replacing, "_check_ended_by_us", lambda *_: None)
+
+
+def replaced_by_more_than_approved(patch: Patch) -> None:
+    direct(patch)
+    often_replaced(patch)
+    patch.setattr(people, "PRICE_MOVE_BPS", (10, 30))  # up until it fills
+    rest_at = replacing_rules.rest_at
+
+    def twice(*known: Any, **done: Any) -> Any:
+        rest = rest_at(*known, **done)
+        return rest and rest.model_copy(update={"quantity": 2 * rest.quantity})
+
+    patch.setattr(replacing_rules, "rest_at", twice)
+
+
 @dataclass(frozen=True, slots=True)
 class Bug:
     """`plant` it, and the auditor must say what `complaint` says."""
@@ -213,6 +252,8 @@ BUGS = [
     Bug(fee_ignored, "its fills come to"),
     Bug(failed_query_is_absence, "was concluded not_placed and is on the exchange"),
     Bug(reservation_skipped, "is execution_unknown and nothing is reserved for it"),
+    Bug(replaced_before_the_cancel, "has 2 entries open at once"),
+    Bug(replaced_by_more_than_approved, "was for .* was bought"),
 ]
 
 

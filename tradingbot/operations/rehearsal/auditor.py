@@ -70,7 +70,7 @@ class Auditor:
         left to other tests.
         """
         orders = self._exchange_orders()
-        wrong = self._check_orders(self._past_orders() + orders)
+        wrong = self._check_orders(self._past_orders() + orders) + self._check_approvals(orders)
         wrong += self._check_states(orders) + self._check_fills()
         if now is not None:
             wrong += self._check_lists() + self._check_protection(orders, now)
@@ -105,6 +105,36 @@ class Auditor:
                     f"{order.client_order_id} was ordered on a proposal {intent[6]} claimed {intent[7]}"
                 )
         return wrong
+
+    def _check_approvals(self, orders: list[Any]) -> list[str]:
+        """Invariant 2 where the rest of an entry is put at another price: one entry of an approval at a time,
+        and no more coins than were approved by whatever orders."""
+        entries = {
+            row[0]: row[1:]
+            for row in _rows(
+                "SELECT o.client_order_id, p.id, p.quantity FROM execution_order o "
+                "JOIN execution_executionintent i ON i.id = o.intent_id "
+                "JOIN proposals_proposal p ON p.id = i.proposal_id "
+                "WHERE o.role = 'order' AND o.side = 'BUY' AND i.kind IN ('proposal', 'replace')"
+            )
+        }
+        open_ones: Counter[Any] = Counter()
+        bought: dict[Any, Decimal] = defaultdict(Decimal)
+        for order in self._past_orders() + orders:
+            if order.client_order_id in entries:
+                bought[entries[order.client_order_id]] += order.executed
+        for order in orders:
+            if order.client_order_id in entries and str(order.status) in ON_BOOK:
+                open_ones[entries[order.client_order_id][0]] += 1
+        return [
+            f"approval {proposal} has {count} entries open at once"
+            for proposal, count in open_ones.items()
+            if count > 1
+        ] + [
+            f"approval {proposal} was for {approved}, {quantity} was bought"
+            for (proposal, approved), quantity in bought.items()
+            if quantity > approved
+        ]
 
     def _check_content(self, order: Any, intent: tuple[Any, ...]) -> list[str]:
         """What is on the exchange is what was approved: the order itself, and legs at the approved prices."""

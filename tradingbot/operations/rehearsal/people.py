@@ -1,21 +1,29 @@
-"""The people of a rehearsal: they approve late, twice or not at all, halt, book what came from outside, and
-decide what waits for a person, with the exchange's own page open beside it."""
+"""The people of a rehearsal: they approve late, twice or not at all, halt, put resting entries at another price
+or cancel them, book what came from outside, and decide what waits for a person, with the exchange's own page
+open beside it."""
 
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from decimal import Decimal
+from functools import partial
 from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
 
 from execution import selectors as execution_selectors
 from execution import services as execution
 from execution.contracts import AnswerRefused, Decision, DivergenceKind, OrderStatus, RequestKind
 from execution.models import OperatorRequest, Order
+from execution.selectors import protection
 from proposals import selectors as proposal_selectors
 from proposals import services as proposals
 from proposals.contracts import DecisionRefused
 from risk import services as risk
 from risk.contracts import ControlRefused, TradingState
 from simulator.faults import FaultKind
+from tradingbot.core.decimals import ZERO, floor_to_step
 from tradingbot.operations.rehearsal.exchange import RehearsedExchange
 from tradingbot.operations.rehearsal.faults import Faults
 
@@ -23,6 +31,9 @@ OPERATOR, RISK_MANAGER = "operator", "risk-manager"
 OPERATOR_CHANCE = 0.35
 REVIEW_CHANCE = 0.2
 WATCH_CHANCE = 0.3
+REPLACE_CHANCE = 0.6
+CANCEL_CHANCE = 0.05
+PRICE_MOVE_BPS = (-30, 30)  # beyond the ask at times, so that the rest fills at once
 UNRESOLVED = {OrderStatus.INTENT, OrderStatus.SUBMITTED, OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW}
 # What a person knows to have come from outside, and what may thus be open on the books.
 OUTSIDE = {
@@ -50,6 +61,12 @@ class People:
     ) -> None:
         self._exchange, self._faults, self._dice = exchange, faults, dice
         self._now, self._note = now, note
+
+    @staticmethod
+    def take_their_seats() -> None:
+        """An account for who changes orders: that is asked of the table of permissions."""
+        operator, _ = get_user_model().objects.get_or_create(username=OPERATOR)
+        operator.groups.add(Group.objects.get(name="operator"))
 
     def answer_proposals(self) -> None:
         """Some of the waiting proposals, at times with two clicks."""
@@ -80,6 +97,28 @@ class People:
                 )
         except DecisionRefused as refusal:
             self._note(f"operator: {refusal.code}")
+
+    def replace_entries(self) -> None:
+        """Some of the resting entries go to another price, at times with two clicks, and a few are cancelled."""
+        for order in execution_selectors.open_entries():
+            filters = execution_selectors.filters_of(order.symbol)
+            if filters is None or not protection.is_replaceable(order):
+                continue
+            draw = self._dice.random()
+            seen: dict[str, Any] = {"order_id": order.pk, "version": order.version}
+            if draw < CANCEL_CHANCE:
+                self._ask("cancel", partial(execution.ask_cancel, **seen))
+            elif draw < CANCEL_CHANCE + REPLACE_CHANCE:
+                move = 1 + Decimal(self._dice.randint(*PRICE_MOVE_BPS)) / 10_000
+                price = floor_to_step((order.price or ZERO) * move, filters.price_tick)
+                for _ in range(2 if self._faults.hits("double click", 0.2) else 1):
+                    self._ask("replace", partial(execution.ask_replace, **seen, price=price))
+
+    def _ask(self, what: str, ask: Callable[..., object]) -> None:
+        try:
+            ask(reason="rehearsed", actor=OPERATOR, now=self._now())
+        except AnswerRefused as refusal:
+            self._note(f"{what}: {refusal.code}")
 
     def use_the_switch(self) -> None:
         """Halt at times; else see that trading is armed."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from execution import selectors as execution_selectors
 from execution.contracts import OrderStatus
-from execution.models import Divergence, ExecutionIntent, Order, ProtectionGap
+from execution.models import Divergence, ExecutionIntent, OperatorRequest, Order, ProtectionGap
 from market.models import AccountEvent
 from tradingbot.core import audit
 from tradingbot.core.models import AuditRecord
@@ -41,6 +41,7 @@ class Report:
     gaps: int = 0
     seconds_unprotected: float = 0.0
     lists: Counter[str] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
     wall_seconds: float = field(default=0.0, compare=False)
 
 
@@ -53,6 +54,12 @@ def unprotected(now: datetime) -> tuple[int, float]:
 def lists_by_kind() -> Counter[str]:
     """Order lists that were committed, by their kind."""
     return Counter(ExecutionIntent.objects.exclude(list_kind="").values_list("list_kind", flat=True))
+
+
+def asked() -> Counter[str]:
+    """What people asked a worker to carry out, by its kind and whether it came to that."""
+    rows = OperatorRequest.objects.values_list("kind", "succeeded")
+    return Counter(f"{kind} {'done' if succeeded else 'not done'}" for kind, succeeded in rows)
 
 
 def settled_divergences() -> Counter[str]:
@@ -141,6 +148,7 @@ def summary(reports: Sequence[Report], *, seeds: int, failed: int, wall_seconds:
         f"divergences settled: {_told(_sum(r.divergences_settled for r in reports))}",
         f"order lists: {_told(_sum(r.lists for r in reports))}; without protection: "
         f"{sum(r.gaps for r in reports)} times, {sum(r.seconds_unprotected for r in reports):.0f} s",
+        f"asked for by people: {_told(_sum(r.asked for r in reports))}",
         f"wall time: {wall_seconds:.0f} s, of the seeds {sum(r.wall_seconds for r in reports):.0f} s",
         f"rehearsal: seeds={seeds} market_days={days:.1f} orders={orders} faults={faults.total()} "
         f"duplicates={duplicates} lost={lost} unexplained={left + failed} manual_review={reviewed.total()}",

@@ -2,7 +2,6 @@
 
 import heapq
 import itertools
-import json
 import random
 import time
 import traceback
@@ -29,8 +28,8 @@ from proposals.adapters import advisor
 from proposals.contracts import Answer
 from proposals.models import Strategy
 from simulator.api import endpoints
-from simulator.model.rule import decide
 from tradingbot.core import announce, clock
+from tradingbot.operations.rehearsal import model
 from tradingbot.operations.rehearsal import report as reporting
 from tradingbot.operations.rehearsal.auditor import Auditor
 from tradingbot.operations.rehearsal.exchange import RehearsedExchange
@@ -129,6 +128,7 @@ class World:
         self.streams.feed_market()
         self._refresh_instruments()
         Strategy.objects.update(min_seconds_between=DECISION_SECONDS)
+        self.people.take_their_seats()
         self._attempt("clock", lambda: execution.measure_clock(exchange=self.exchange, now=self.now))
         self._attempt("reconcile", lambda: self._reconcile("start"))
         self.people.arm()
@@ -171,6 +171,7 @@ class World:
             ("assess", tasks.assess_proposals),
             ("operator", self.people.answer_proposals),
             ("review", self.people.review),
+            ("replace", self.people.replace_entries),
             ("execute", tasks.execute_approved),
             ("fold", tasks.fold_account_events),
             ("resolve", tasks.resolve_unknown),
@@ -270,17 +271,7 @@ class World:
             advisor.ask, announce._publisher, settings.EXCHANGE_GATEWAY = kept
 
     def _answer_of_model(self, request: dict[str, Any], **_: Any) -> Answer:
-        text = request["messages"][-1]["content"]
-        content = json.dumps(decide(json.loads(text[text.index("{") : text.rindex("}") + 1])))
-        body = {
-            "id": f"rehearsal-{self.step}",
-            "model": "rehearsal-1",
-            "choices": [
-                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
-            ],
-            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-        }
-        return Answer(body=json.dumps(body), truncated=False, request_id=f"step-{self.step}", latency_ms=1)
+        return model.answer(request, dice=self.rng, step=self.step)
 
     def _audit(self, *, at_end: bool = False) -> None:
         wrong = self.auditor.check(at_end=at_end, now=self.now)
@@ -315,6 +306,7 @@ class World:
             gaps=gaps,
             seconds_unprotected=seconds,
             lists=reporting.lists_by_kind(),
+            asked=reporting.asked(),
             wall_seconds=wall_seconds,
         )
 
