@@ -27,7 +27,7 @@ from execution.rules import reporting
 from proposals import selectors as proposals
 from proposals import services as approvals
 from proposals.contracts import DecisionRefused, ProposalStatus
-from tradingbot.core import clock, commands, panels
+from tradingbot.core import clock, commands
 from tradingbot.core.permissions import Deed, may, needs
 
 
@@ -65,10 +65,7 @@ def approve(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
 def orders(request: HttpRequest) -> HttpResponse:
     """All orders, newest first."""
     context = {"here": "orders", "panels": (f"orders:{request.GET.get('page', '1')}",)}
-    try:
-        return render(request, "execution/orders_page.html", context)
-    except panels.UnknownPanel as error:
-        raise Http404 from error
+    return render(request, "execution/orders_page.html", context)
 
 
 @never_cache
@@ -170,10 +167,7 @@ def positions(request: HttpRequest) -> HttpResponse:
         "periods": selectors.CURVE_PERIODS,
         "period": period,
     }
-    try:
-        return render(request, "execution/positions_page.html", context)
-    except panels.UnknownPanel as error:
-        raise Http404 from error
+    return render(request, "execution/positions_page.html", context)
 
 
 @never_cache

@@ -14,7 +14,7 @@ from proposals.contracts import DecisionRefused
 from proposals.forms import AskForm, RejectForm
 from proposals.models import Strategy
 from proposals.selectors import scoreboard as board
-from tradingbot.core import clock, commands, panels, spreadsheets
+from tradingbot.core import clock, commands, spreadsheets
 from tradingbot.core.permissions import Deed, may, needs
 
 CSV_ROWS_MAX = 50_000
@@ -48,10 +48,7 @@ def all_proposals(request: HttpRequest) -> HttpResponse:
     """All proposals, by outcome."""
     status, page = request.GET.get("status", "all"), request.GET.get("page", "1")
     context = {"here": "proposals", "panels": (f"proposals:{status}:{page}",)}
-    try:
-        return render(request, "proposals/list_page.html", context)
-    except panels.UnknownPanel as error:
-        raise Http404 from error
+    return render(request, "proposals/list_page.html", context)
 
 
 @never_cache
@@ -97,10 +94,7 @@ def scoreboard(request: HttpRequest) -> HttpResponse:
         "periods": board.PERIODS,
         "period": period,
     }
-    try:
-        return render(request, "proposals/scoreboard_page.html", context)
-    except panels.UnknownPanel as error:
-        raise Http404 from error
+    return render(request, "proposals/scoreboard_page.html", context)
 
 
 @never_cache

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from django.http import Http404
 from django.template.loader import render_to_string
 
 KEYS_MAX = 20
@@ -17,8 +18,8 @@ KEY_LENGTH_MAX = 96
 SHELL_KEYS = ("shell", "badge:pending", "badge:alerts")
 
 
-class UnknownPanel(LookupError):
-    """No panel has that name, or its row does not exist."""
+class UnknownPanel(Http404):
+    """No panel has that name, or its row does not exist: a page that asks for it is answered with 404."""
 
 
 @dataclass(frozen=True, slots=True)
