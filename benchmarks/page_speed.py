@@ -1,20 +1,14 @@
 """Event committed to DOM changed, in Chromium on the overview; beside it a bare Redis PUBLISH."""
 
-import shutil
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
-
-from benchmarks.figures import CouldNotMeasure, Figure, figure
-from benchmarks.stack import Inside, Stack, temporary_folder
+from benchmarks.desk_page import desk_page
+from benchmarks.figures import Figure, figure
 
 PORT = 9920
 EVENTS = 130
 GAP_SECONDS = [0.2, 0.46]  # three a second, out of step with the page's own beats
-LIVE_MS_MAX = 15_000
-SETTLE_MS = 4000
 SECONDS_MAX = 120
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Stamps the first change of the DOM, and the first frame, that carries an event's title.
 WATCH = """() => {
   const seen = window.benchmark = {dom: {}, frame: {}, sent: {}};
@@ -32,44 +26,17 @@ WATCH = """() => {
 
 def measure() -> list[Figure]:
     """Alerts raised through the service by another process, about three a second."""
-    browser_path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser_path is None:
-        raise CouldNotMeasure("there is no Chromium: sh deploy/ensure_chromium")
-    with (
-        temporary_folder() as folder,
-        Stack(folder / "data", PORT, SPEED="1") as stack,
-        Inside(stack) as writer,
-        Inside(stack) as listener,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(
-            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    with desk_page(PORT) as (page, _, writer, listener):
+        page.evaluate(WATCH)
+        listener.begin("hear_publishes", wait_seconds=SECONDS_MAX)
+        page.wait_for_timeout(1000)
+        raised = writer.call(
+            "raise_alerts", seconds_max=SECONDS_MAX, count=EVENTS, gap_seconds=GAP_SECONDS, seed=7
         )
-        try:
-            page = browser.new_page(viewport={"width": 1440, "height": 900})
-            sign_in(page, stack)
-            page.evaluate(WATCH)
-            listener.begin("hear_publishes", wait_seconds=SECONDS_MAX)
-            page.wait_for_timeout(1000)
-            raised = writer.call(
-                "raise_alerts", seconds_max=SECONDS_MAX, count=EVENTS, gap_seconds=GAP_SECONDS, seed=7
-            )
-            heard = listener.result(SECONDS_MAX)
-            page.wait_for_timeout(1000)
-            seen = page.evaluate("window.benchmark")
-        finally:
-            browser.close()
+        heard = listener.result(SECONDS_MAX)
+        page.wait_for_timeout(1000)
+        seen = page.evaluate("window.benchmark")
     return _figures(raised, heard, seen)
-
-
-def sign_in(page: Page, stack: Stack) -> None:
-    """The operator's session on `page`, and the first seconds of it behind us."""
-    page.goto(f"{stack.url}/login/")
-    page.fill("#id_username", "operator")
-    page.fill("#id_password", stack.password)
-    page.click("button.primary")
-    page.wait_for_selector("body[data-link=live]", timeout=LIVE_MS_MAX)
-    page.wait_for_timeout(SETTLE_MS)
 
 
 def _figures(raised: dict[str, Any], heard: dict[str, int], seen: dict[str, Any]) -> list[Figure]:

@@ -1,13 +1,12 @@
 """A hundred waiting proposals before twenty open browsers: patches a second, and commit to DOM."""
 
-import shutil
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
+from benchmarks.desk_page import desk_page
 from benchmarks.figures import CouldNotMeasure, Figure, figure
-from benchmarks.page_speed import BROWSERS, sign_in
-from benchmarks.stack import Inside, Stack, temporary_folder
+from benchmarks.stack import Inside, Stack
 
 PORT = 9924
 CARDS = 100
@@ -31,32 +30,15 @@ WATCH = """() => {
 
 def measure() -> list[Figure]:
     """The same queue page in twenty browsers while proposals come and go."""
-    browser_path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser_path is None:
-        raise CouldNotMeasure("there is no Chromium: sh deploy/ensure_chromium")
-    with (
-        temporary_folder() as folder,
-        Stack(folder / "data", PORT, SPEED="1") as stack,
-        Inside(stack) as writer,
-        Inside(stack) as clients,
-        sync_playwright() as playwright,
-    ):
+    with desk_page(PORT) as (page, stack, writer, clients):
         writer.call("silence_strategies")
         oldest = writer.call("fill_queue", count=CARDS)
-        browser = playwright.chromium.launch(
-            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        try:
-            page = browser.new_page(viewport={"width": 1440, "height": 900})
-            sign_in(page, stack)
-            page.goto(f"{stack.url}/approvals/")
-            page.wait_for_selector("body[data-link=live]")
-            if (cards := page.locator("[id^=waiting-]").count()) != CARDS:
-                raise CouldNotMeasure(f"the page shows {cards} cards, not {CARDS}")
-            page.evaluate(WATCH)
-            return [row for name in PHASES for row in _phase(name, page, stack, writer, clients, oldest)]
-        finally:
-            browser.close()
+        page.goto(f"{stack.url}/approvals/")
+        page.wait_for_selector("body[data-link=live]")
+        if (cards := page.locator("[id^=waiting-]").count()) != CARDS:
+            raise CouldNotMeasure(f"the page shows {cards} cards, not {CARDS}")
+        page.evaluate(WATCH)
+        return [row for name in PHASES for row in _phase(name, page, stack, writer, clients, oldest)]
 
 
 def _phase(
