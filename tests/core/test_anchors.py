@@ -163,6 +163,15 @@ def test_a_missing_or_changed_or_unreadable_anchor_is_named(folder: Path) -> Non
     assert "anchor 2026-03-04.json cannot be read" in broken()
 
 
+def test_anchor_that_is_no_file_is_told_in_a_sentence(folder: Path) -> None:
+    anchor = day(folder, 1)
+    assert anchor is not None
+    anchor.unlink()
+    anchor.mkdir()
+
+    assert f"anchor {anchor.name} cannot be read: IsADirectoryError" in broken()
+
+
 def test_a_folder_that_refuses_the_anchor_is_an_alert_until_it_takes_one(folder: Path, settings: Any) -> None:
     write()
     settings.AUDIT_ANCHORS_DIR = Path("/proc/nowhere")

@@ -85,8 +85,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> Anchor:
-    raw = path.read_bytes()
     try:
+        raw = path.read_bytes()
         stated = json.loads(raw)
         return Anchor(
             name=path.name,
@@ -96,8 +96,8 @@ def _read(path: Path) -> Anchor:
             previous=str(stated["previous"]),
             digest=sha256_hex(raw),
         )
-    except (ValueError, KeyError, TypeError):
-        raise AnchorBroken(f"anchor {path.name} cannot be read") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AnchorBroken(f"anchor {path.name} cannot be read: {type(error).__name__}") from None
 
 
 def _write_once(target: Path, text: str) -> bool:
