@@ -43,7 +43,7 @@ from tradingbot.core import audit
 from tradingbot.core.alerts import raise_alert, resolve_alerts
 from tradingbot.core.clock import now as clock_now
 from tradingbot.core.clock import to_milliseconds
-from tradingbot.core.decimals import ZERO, plain
+from tradingbot.core.decimals import ZERO, ceil_to_step, floor_to_step, plain
 
 # An entry that is filled in part and rests: its legs wait until it is filled wholly, so it is cut short.
 PARTIAL_ENTRY_GRACE = timedelta(seconds=10)
@@ -207,14 +207,15 @@ def create_protection(*, symbol: str, now: datetime) -> Order | None:
         if entry is None:
             raise Unprotectable(f"no purchase of {symbol} is on record whose stop could be used")
         plan = _plan(position, entry, exposed, now)
+        stop, target = position.stop_price, position.target_price
         intent = create_intent(
             kind=IntentKind.PROTECTION,
             proposal=entry.proposal,
             plan=plan,
             side="SELL",
             time_in_force="",
-            stop_price=position.stop_price,
-            target_price=position.target_price,
+            stop_price=next((leg.trigger_price for leg in plan.legs if leg.role == Role.STOP), stop),
+            target_price=next((leg.price for leg in plan.legs if leg.role == Role.TARGET), target),
             control_version=0,
             timestamp_ms=to_milliseconds(now) + (account.clock_offset_ms or 0),
             recv_window_ms=settings.RECV_WINDOW_MS,
@@ -268,6 +269,9 @@ def _plan(position: Position, entry: ExecutionIntent, exposed: Decimal, now: dat
     stop, target = position.stop_price, position.target_price
     if stop is None:
         raise Unprotectable(f"no stop is on record for {position.symbol}")
+    # The tick may have become coarser since the approval: rather sold early than held without a stop.
+    stop = ceil_to_step(stop, filters.price_tick)
+    target = None if target is None else floor_to_step(target, filters.price_tick)
     base = lists.attempt_id(
         client_order_id(selectors.ENVIRONMENT, entry.proposal_id), "p", _attempts(entry) + 1
     )

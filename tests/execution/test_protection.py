@@ -15,6 +15,7 @@ from execution.models import (
     ProtectionGap,
 )
 from execution.services import protecting
+from market.models import Instrument
 from risk import services as risk
 from tests.desk import SYMBOL, Desk
 from tests.execution.protected import buy_at_limit, client, guard, leg, open_stops, see_price, there, without
@@ -232,6 +233,26 @@ def test_refused_protection_is_tried_again(desk: Desk, monkeypatch: pytest.Monke
     guard(desk)
 
     assert len(open_stops(desk)) == 1
+
+
+def test_protection_stands_on_the_tick_that_the_exchange_has_made_coarser(desk: Desk) -> None:
+    desk.buy()
+    position = Position.objects.get(symbol=SYMBOL)
+    stop, target = D("0.5") + int(position.stop_price or 0), D("0.5") + int(position.target_price or 0)
+    Position.objects.update(stop_price=stop, target_price=target)
+    instrument = Instrument.objects.get(symbol=SYMBOL)
+    (rule,) = [rule for rule in instrument.raw["filters"] if rule["filterType"] == "PRICE_FILTER"]
+    rule["tickSize"] = "1.00"
+    instrument.save()
+
+    guard(desk)
+
+    [standing] = open_stops(desk)
+    assert D(standing["stopPrice"]) == stop + D("0.5")
+    assert {D(o["price"]) for o in desk.exchange.orders() if o["type"] == "LIMIT_MAKER"} == {
+        target - D("0.5")
+    }
+    assert not Alert.objects.filter(kind="protection_failed", resolved_at=None).exists()
 
 
 def test_while_the_fate_of_a_protection_is_unknown_no_second_one_is_sent(desk: Desk) -> None:
