@@ -145,7 +145,9 @@ def ask(request: HttpRequest) -> HttpResponse:
         )
     except DecisionRefused as error:
         return commands.refused(request, shown, sentence=error.detail, status=409)
-    sentence = "Asked. What comes of it shows below; where it takes approval, you cannot be the only one to give it."
+    sentence = (
+        "Asked. What comes of it shows below; where it takes approval, you cannot be the only one to give it."
+    )
     if asked.merged:
         sentence = "A decision on it was asked for already: you get the same one."
     return commands.done(request, shown, sentence=sentence)
