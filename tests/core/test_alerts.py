@@ -150,6 +150,18 @@ def test_an_acknowledgement_lapses_in_time_while_the_cause_lasts(severity: str) 
     assert alerts.acknowledge_alert(alert_id=alert, actor="bob", now=end + timedelta(seconds=3))
 
 
+@pytest.mark.parametrize(
+    "kind", ["order_aborted", "order_rejected", "order_not_placed", "account_event_unreadable"]
+)
+def test_what_was_over_when_it_was_told_is_closed_by_who_has_seen_it(kind: str) -> None:
+    alert = raise_one(kind=kind, severity="high")
+
+    assert alerts.acknowledge_alert(alert_id=alert, actor="ana", now=LATER)
+
+    assert Alert.objects.get().resolved_at == LATER
+    assert alerts.lapse_acknowledgements(now=NOW + timedelta(hours=5)) == 0
+
+
 def test_the_acknowledgement_of_a_closed_alert_stays_on_record() -> None:
     alert = raise_one(severity="critical")
     alerts.acknowledge_alert(alert_id=alert, actor="alice", now=NOW)

@@ -20,7 +20,9 @@ ACKNOWLEDGED_FOR = {
     Alert.Severity.HIGH: timedelta(hours=4),
 }
 # What these tell of is over when it is told: who has seen it has closed it, and nobody is told again.
-MOMENTS = frozenset({"limits_changed"})
+MOMENTS = frozenset(
+    {"limits_changed", "order_aborted", "order_rejected", "order_not_placed", "account_event_unreadable"}
+)
 # A cause that is counted every few seconds does not undo its acknowledgement; one that had gone quiet does.
 QUIET_SECONDS = 60
 _RANK = "array_position(ARRAY['info', 'high', 'critical'], {}.severity::text)"
