@@ -20,6 +20,9 @@ from tradingbot.core import clock
 
 DEADLINE_SECONDS = 60
 WIDE, NARROW = (1440, 900), (360, 800)
+in_both_sizes = pytest.mark.parametrize(
+    "browser_context", [WIDE, NARROW], indirect=True, ids=["desktop", "phone"]
+)
 
 
 class Server:
@@ -153,6 +156,14 @@ class Watched:
     def open(self, path: str) -> Page:
         self.page.goto(self.server.url + path)
         return self.page
+
+
+def open_live(watched: Watched, path: str) -> Page:
+    """Open a page and wait for its socket; `window.neverReloaded` is gone after a reload."""
+    page = watched.open(path)
+    expect(page.locator("#link")).to_contain_text("live")
+    page.evaluate("window.neverReloaded = true")
+    return page
 
 
 @pytest.fixture

@@ -9,16 +9,13 @@ from playwright.sync_api import Page, Route, expect
 from proposals import services as proposals
 from proposals.models import Proposal
 from tests.web import seeding
-from tests.web.conftest import NARROW, WIDE, Server, Watched, wait_for
+from tests.web.conftest import Server, Watched, in_both_sizes, open_live, wait_for
 from tradingbot.core import alerts, clock
 from tradingbot.core.models import Alert
 from tradingbot.operations import consumers
 
 pytestmark = pytest.mark.browser
 LIVE = "live"
-in_both_sizes = pytest.mark.parametrize(
-    "browser_context", [WIDE, NARROW], indirect=True, ids=["desktop", "phone"]
-)
 
 
 @pytest.fixture
@@ -29,13 +26,6 @@ def row(server: Server) -> Proposal:
     seeding.books(now)
     seeding.arm(now + timedelta(minutes=5))
     return seeding.proposal(now)
-
-
-def open_live(watched: Watched, path: str) -> Page:
-    page = watched.open(path)
-    expect(page.locator("#link")).to_contain_text(LIVE)
-    page.evaluate("window.neverReloaded = true")
-    return page
 
 
 def press_for(page: Page, milliseconds: int, *, release_off: bool = False) -> None:

@@ -12,21 +12,11 @@ from playwright.sync_api import Page, expect
 from proposals.contracts import Side
 from proposals.models import AdvisorBreaker, Decision, DecisionRequest, Proposal, ProposalScore, Strategy
 from tests.web import seeding
-from tests.web.conftest import NARROW, WIDE, Watched, wait_for
+from tests.web.conftest import Watched, in_both_sizes, open_live, wait_for
 from tradingbot.core import clock
 from tradingbot.core.announce import announce
 
 pytestmark = pytest.mark.browser
-in_both_sizes = pytest.mark.parametrize(
-    "browser_context", [WIDE, NARROW], indirect=True, ids=["desktop", "phone"]
-)
-
-
-def open_live(watched: Watched, path: str) -> Page:
-    page = watched.open(path)
-    expect(page.locator("#link")).to_contain_text("live")
-    page.evaluate("window.neverReloaded = true")
-    return page
 
 
 def see_that_it_fits(page: Page) -> None:

@@ -15,14 +15,11 @@ from proposals.models import ApprovalVote, Proposal
 from proposals.services import shown
 from risk.models import RiskLimits
 from tests.web import seeding
-from tests.web.conftest import NARROW, WIDE, Server, Watched
+from tests.web.conftest import Server, Watched, in_both_sizes
 from tradingbot.core import alerts, clock
 from tradingbot.operations import consumers
 
 pytestmark = pytest.mark.browser
-in_both_sizes = pytest.mark.parametrize(
-    "browser_context", [WIDE, NARROW], indirect=True, ids=["desktop", "phone"]
-)
 Desk = Callable[[str], Page]
 
 

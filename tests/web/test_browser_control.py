@@ -14,7 +14,7 @@ from risk import services
 from risk.contracts import TradingState
 from risk.models import Kill
 from tests.web import seeding
-from tests.web.conftest import NARROW, WIDE, Server, Watched
+from tests.web.conftest import Server, Watched, in_both_sizes
 from tradingbot.core import clock
 from tradingbot.operations.rehearsal.streams import ALL_WELL
 
@@ -23,9 +23,6 @@ PAGES = (
     "/", "/more/", "/approvals/", "/proposals/", "/orders/", "/positions/", "/alerts/", "/reconciliation/",
     "/feed/", "/control/",
 )  # fmt: skip
-in_both_sizes = pytest.mark.parametrize(
-    "browser_context", [WIDE, NARROW], indirect=True, ids=["desktop", "phone"]
-)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 from proposals.models import Proposal
 from risk.models import Kill, TradingControl
 from tests.web import seeding
-from tests.web.conftest import NARROW, WIDE, Server, Watched, wait_for
+from tests.web.conftest import NARROW, WIDE, Server, Watched, in_both_sizes, open_live, wait_for
 from tradingbot.core import clock
 from tradingbot.operations import consumers
 
@@ -18,9 +18,6 @@ PAGES = (
 )  # fmt: skip
 HALT = "**/halt/"
 LOST = "No answer to Halt: orders may still go out. Press Halt again"
-in_both_sizes = pytest.mark.parametrize(
-    "browser_context", [WIDE, NARROW], indirect=True, ids=["desktop", "phone"]
-)
 
 
 @pytest.fixture
@@ -31,12 +28,6 @@ def row(server: Server) -> Proposal:
     seeding.books(now)
     seeding.arm(now)
     return seeding.proposal(now)
-
-
-def open_live(watched: Watched, path: str) -> Page:
-    page = watched.open(path)
-    expect(page.locator("#link")).to_contain_text("live")
-    return page
 
 
 def button_of(page: Page) -> Locator:

@@ -9,13 +9,10 @@ from playwright.sync_api import expect
 from market import services
 from tests.market.builders import MINUTE, walk
 from tests.market.filled import SYMBOL, fill_the_store
-from tests.web.conftest import NARROW, WIDE, Watched
+from tests.web.conftest import Watched, in_both_sizes
 from tradingbot.core import clock
 
 pytestmark = pytest.mark.browser
-in_both_sizes = pytest.mark.parametrize(
-    "browser_context", [WIDE, NARROW], indirect=True, ids=["desktop", "phone"]
-)
 
 
 @pytest.fixture(autouse=True)

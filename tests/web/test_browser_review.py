@@ -15,16 +15,12 @@ from execution import rules
 from execution.contracts import OrderStatus, RequestKind
 from execution.models import Divergence, OperatorRequest, Order, Probe
 from tests.web import seeding
-from tests.web.conftest import NARROW, WIDE, Server, Watched
+from tests.web.conftest import Server, Watched, in_both_sizes, open_live
 from tradingbot.core import alerts, clock
 from tradingbot.operations import consumers
 
 pytestmark = pytest.mark.browser
-LIVE = "live"
 TEN_MINUTES = timedelta(minutes=10)
-in_both_sizes = pytest.mark.parametrize(
-    "browser_context", [WIDE, NARROW], indirect=True, ids=["desktop", "phone"]
-)
 
 
 @pytest.fixture
@@ -45,13 +41,6 @@ def unknown(now: datetime, *, absence_counts_in: timedelta) -> Order:
         seeding.proposal(now, status="approved"), now, status=OrderStatus.MANUAL_REVIEW, unknown_since=now,
         reason="no proof by the deadline", reserved_quote="963.1", signed_at=now + absence_counts_in - grace,
     )  # fmt: skip
-
-
-def open_live(watched: Watched, path: str) -> Page:
-    page = watched.open(path)
-    expect(page.locator("#link")).to_contain_text(LIVE)
-    page.evaluate("window.neverReloaded = true")
-    return page
 
 
 def press_twice(page: Page, command: str) -> None:
