@@ -89,6 +89,7 @@ def candle_table(user: Any, argument: str) -> dict[str, Any]:
     found = charts.chart(symbol, Interval(interval))
     return {
         "rows": found.rows[::-1][: charts.ROWS_SHOWN],
+        "places": found.places,
         "symbol": symbol,
         "interval": interval,
         "last": found.rows[-1] if found.rows else None,

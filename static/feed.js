@@ -61,6 +61,8 @@
     }
     const bars = data.candles.map(([time, open, high, low, close]) => ({time, open, high, low, close}));
     const gaps = data.missing.map((time) => ({time}));
+    const priceFormat = {type: "price", precision: data.places, minMove: 10 ** -data.places};
+    for (const series of [candles, lines.ema_9, lines.ema_21]) series.applyOptions({priceFormat});
     candles.setData([...bars, ...gaps].sort((a, b) => a.time - b.time));
     holes.setData(data.missing.map((time) => ({time, value: 1, color: HOLE})));
     for (const [name, series] of Object.entries(lines)) {

@@ -19,6 +19,7 @@ from tradingbot.core.decimals import plain
 CANDLES_SHOWN = 300
 ROWS_SHOWN = 40
 MISSING_MAX = 600
+PLACES_MIN = 2
 LINES: dict[str, charts.Line] = {
     "ema_9": partial(charts.ema, period=9),
     "ema_21": partial(charts.ema, period=21),
@@ -44,6 +45,12 @@ class Chart:
     rows: list[ChartRow]
     missing: list[datetime]
     holes: list[CandleHole]
+
+    @property
+    def places(self) -> int:
+        """Decimal places that tell its prices apart: a coin worth 0.00001234 needs eight of them."""
+        prices = (plain(price) for row in self.rows for price in (row.candle.low, row.candle.close))
+        return max([PLACES_MIN, *(len(text.partition(".")[2]) for text in prices)])
 
 
 def chart(symbol: str, interval: Interval) -> Chart:
@@ -78,6 +85,7 @@ def chart_data(found: Chart) -> dict[str, Any]:
             [at, *(float(n) for n in (r.candle.open, r.candle.high, r.candle.low, r.candle.close))]
             for at, r in rows
         ],
+        "places": found.places,
         "missing": [clock.to_milliseconds(at) // 1000 for at in found.missing],
         "lines": {
             name: charts.segments([(at, r.lines[index]) for at, r in rows])

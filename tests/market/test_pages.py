@@ -1,5 +1,6 @@
 """The feed page and the candle page over HTTP (in the browser: tests/web/test_browser_market.py)."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -164,6 +165,24 @@ def test_the_chart_data_names_missing_candles_and_places_marks(
     ]
     assert data["candles"][-1][0] == seconds[-1] and len(data["candles"]) == drawn.CANDLES_SHOWN
     assert data["marks"] == [{"time": seconds[340], "kind": "fill", "side": "BUY", "text": "x"}]
+
+
+def test_lines_of_a_cheap_coin_keep_the_places_that_tell_its_prices_apart(page_client: Client) -> None:
+    now = clock.now()
+    start = now.replace(second=0, microsecond=0) - 60 * MINUTE
+    cheap = Decimal("1e-9")
+    candles = [
+        replace(c, open=c.open * cheap, high=c.high * cheap, low=c.low * cheap, close=c.close * cheap)
+        for c in walk(60, start=start)
+    ]
+    services.upsert_candles(candles=candles, now=now)
+
+    data = page_client.get("/market/BTCUSDT/candles.json").json()
+    page = page_client.get("/market/BTCUSDT/").content.decode()
+
+    last = data["lines"]["ema_9"][-1][-1][1]
+    assert data["places"] == 11
+    assert f'data-label="EMA 9">{last:.11f}<' in page
 
 
 def test_orders_and_fills_are_on_the_page_with_their_links(page_client: Client) -> None:
