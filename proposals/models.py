@@ -209,7 +209,7 @@ class Proposal(models.Model):
     refusal = models.TextField(blank=True)
     validated_at = models.DateTimeField(null=True)
     decided_at = models.DateTimeField(null=True)
-    decided_by = models.CharField(max_length=64, blank=True)
+    decided_by = models.CharField(max_length=150, blank=True)
     decision_reason = models.CharField(max_length=300, blank=True)
     claimed_at = models.DateTimeField(null=True)
     approvals_required = models.PositiveSmallIntegerField(

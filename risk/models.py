@@ -57,7 +57,7 @@ class RiskLimits(models.Model):
         default=15 * 60, help_text="After an exit that lost, its symbol is not bought again for so long"
     )
     created_at = models.DateTimeField()
-    created_by = models.CharField(max_length=64)
+    created_by = models.CharField(max_length=150)
     reason = models.CharField(max_length=300)
 
     class Meta:
@@ -92,10 +92,10 @@ class LimitsRequest(models.Model):
     values = models.JSONField(help_text="Every limit by name, numbers as text")
     changes = models.JSONField(help_text="What differs from the base: name, before, after, looser")
     requested_at = models.DateTimeField()
-    requested_by = models.CharField(max_length=64)
+    requested_by = models.CharField(max_length=150)
     reason = models.CharField(max_length=300)
     answered_at = models.DateTimeField(null=True)
-    answered_by = models.CharField(max_length=64, blank=True)
+    answered_by = models.CharField(max_length=150, blank=True)
 
     class Meta:
         verbose_name = "request for looser limits"
@@ -121,7 +121,7 @@ class TradingControl(models.Model):
     )
     version = models.IntegerField(default=1)
     changed_at = models.DateTimeField(null=True)
-    changed_by = models.CharField(max_length=64, blank=True)
+    changed_by = models.CharField(max_length=150, blank=True)
     reason = models.CharField(max_length=300, blank=True)
 
     class Meta:
@@ -192,7 +192,7 @@ class Kill(models.Model):
         max_length=10, choices=[(s.value, s.value) for s in KillStatus], default=KillStatus.UNDER_WAY
     )
     version = models.IntegerField(default=1)
-    actor = models.CharField(max_length=64)
+    actor = models.CharField(max_length=150)
     reason = models.CharField(max_length=300, blank=True)
     control_version = models.IntegerField()
     touched = models.JSONField(null=True, help_text="What it found, in numbers; null when it was not counted")

@@ -186,7 +186,7 @@ class OrderCancel(models.Model):
     version = models.IntegerField(default=1)
     reason = models.TextField(blank=True)
     why = models.CharField(max_length=64)
-    actor = models.CharField(max_length=64)
+    actor = models.CharField(max_length=150)
     timestamp_ms = models.BigIntegerField()
     recv_window_ms = models.IntegerField()
     created_at = models.DateTimeField()

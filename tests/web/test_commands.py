@@ -15,7 +15,7 @@ from risk.contracts import ControlRefused
 from risk.models import TradingControl
 from tests.web import seeding
 from tradingbot.core import clock
-from tradingbot.core.models import Alert
+from tradingbot.core.models import Alert, AuditRecord
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("still_clock")]
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -226,3 +226,17 @@ def test_halt_posted_from_its_own_address_goes_to_a_page_that_exists(client: Cli
     answer = client.post("/halt/", headers={"Referer": "http://testserver/halt/"}, follow=True)
 
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("number", [1, 3, 4])
+def test_who_has_the_longest_name_an_account_may_have_acts_like_anybody(
+    client: Client, desk: seeding.Desk, number: int
+) -> None:
+    person = seeding.operator("n" * 150)
+    client.force_login(person)
+    fields = {"version": desk.pending.version, "choice": "bad moment"}
+
+    answer = client.post(commands(desk)[number], fields, **HTMX)
+
+    assert answer.status_code == 200
+    assert AuditRecord.objects.filter(actor=person.username).exists()

@@ -13,7 +13,7 @@ class AuditRecord(models.Model):
 
     sequence = models.BigIntegerField(null=True, unique=True)
     at = models.DateTimeField()
-    actor = models.CharField(max_length=64)
+    actor = models.CharField(max_length=150)
     action = models.CharField(max_length=64)
     subject = models.CharField(max_length=96)
     body = models.TextField()
@@ -58,7 +58,7 @@ class Alert(models.Model):
     first_seen_at = models.DateTimeField()
     last_seen_at = models.DateTimeField()
     acknowledged_at = models.DateTimeField(null=True, blank=True)
-    acknowledged_by = models.CharField(max_length=64, blank=True)
+    acknowledged_by = models.CharField(max_length=150, blank=True)
     resolved_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
