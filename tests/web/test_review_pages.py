@@ -72,6 +72,15 @@ def test_review_shows_every_question_with_its_raw_answer_and_the_exposure(
     assert "Confirm filled" in text and "Confirm absent" in text and "Keep watching" in text
 
 
+def test_review_of_what_was_settled_before_any_question_waits_for_none(
+    client: Client, desk: seeding.Desk
+) -> None:
+    text = client.get(f"/orders/{desk.order.pk}/review/").content.decode()
+
+    assert "It is settled" in text
+    assert "None: it was settled before the first." in text
+
+
 def test_absence_is_off_until_its_instant(client: Client, desk: seeding.Desk) -> None:
     old = client.get(f"/orders/{desk.unknown.pk}/review/").content.decode()
     assert "data-refused-until" not in old
