@@ -40,7 +40,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
 DECISION = (
     "SELECT p.id, p.action, p.status, p.refusal, p.quantity FROM proposals_decision d "
     "JOIN proposals_proposal p ON p.decision_id = d.id "
-    "WHERE d.started_at > %s AND d.outcome = %s"
+    "WHERE d.{instant} > %s AND d.outcome = %s"
 )
 DECISION_SECONDS_MAX = 90
 
@@ -60,10 +60,12 @@ def stack(artifacts: Path) -> Iterator[RunningStack]:
             shutil.copytree(running.data / "logs", artifacts / "logs-faults", dirs_exist_ok=True)
 
 
-def next_decision(stack: RunningStack, since: Any, code: str) -> tuple[Any, ...]:
-    """The first decision begun after `since` that ended with `code`."""
+def next_decision(stack: RunningStack, since: Any, code: str, instant: str) -> tuple[Any, ...]:
+    """The first decision with `code` whose `instant`, started_at or finished_at, is after `since`."""
     found: list[tuple[Any, ...]] = wait_for(
-        lambda: stack.rows(DECISION, since, code), f"a decision that ends with {code}", DECISION_SECONDS_MAX
+        lambda: stack.rows(DECISION.format(instant=instant), since, code),
+        f"a decision that ends with {code}",
+        DECISION_SECONDS_MAX,
     )
     return found[0]
 
@@ -84,7 +86,8 @@ def test_fault_of_the_model_is_a_no_trade_and_the_next_decision_is_sound(
     armed = requests.post(f"{stack.model_url}/sim/faults", json=fault, timeout=10)
     assert armed.ok, armed.text
 
-    proposal_id, action, status, refusal, quantity = next_decision(stack, since, code)
+    # One that had begun may meet the fault.
+    proposal_id, action, status, refusal, quantity = next_decision(stack, since, code, "finished_at")
 
     assert (action, status, quantity) == ("NO_TRADE", "no_trade", None)
     assert refusal.startswith(f"{code}: ")
@@ -94,7 +97,7 @@ def test_fault_of_the_model_is_a_no_trade_and_the_next_decision_is_sound(
     )
     assert stack.value(f"{asked} WHERE p.id = %s", proposal_id) == (api == "responses")
     after = stack.value("SELECT now()")
-    next_decision(stack, after, "OK")
+    next_decision(stack, after, "OK", "started_at")
     assert stack.value("SELECT count(*) FROM execution_order o JOIN execution_executionintent i "
                        "ON i.id = o.intent_id WHERE i.proposal_id = %s", proposal_id) == 0  # fmt: skip
 
