@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import pairwise
 
 from market.contracts import ANCHOR_CANDLES, WARM_UP_CANDLES, Candle, Hole, Interval
@@ -11,6 +12,12 @@ MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@cache
+def _seconds(interval: Interval) -> int:
+    return interval.milliseconds // 1000
+
+
+@cache
 def length(interval: Interval) -> timedelta:
     """The interval as a time span."""
     return timedelta(milliseconds=interval.milliseconds)
@@ -79,7 +86,8 @@ def hole_minutes(hole: Hole) -> list[datetime]:
 
 def window_length(open_time: datetime, interval: Interval) -> int:
     """How many candles the window of the indicators holds that ends with the one of `open_time`."""
-    return WARM_UP_CANDLES + (open_time - _EPOCH) // length(interval) % ANCHOR_CANDLES
+    # In seconds, because a division of time spans takes as long as six indicators.
+    return WARM_UP_CANDLES + int(open_time.timestamp() // _seconds(interval)) % ANCHOR_CANDLES
 
 
 def first_hole(candles: Sequence[Candle]) -> datetime | None:

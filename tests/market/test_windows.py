@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import numpy as np
@@ -256,3 +256,15 @@ def test_a_process_that_kept_a_window_says_what_a_new_one_says(now: datetime) ->
 
         assert kept == facts()
     assert selectors.last_closed("BTCUSDT", Interval.M1) == MINUTES[349]
+
+
+@settings(deadline=None)
+@given(
+    st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
+    st.sampled_from(Interval),
+)
+def test_window_grows_by_one_with_each_candle_from_its_anchor(instant: datetime, interval: Interval) -> None:
+    opened = rules.bucket_start(instant, interval)
+    since_anchor = (opened - datetime(1970, 1, 1, tzinfo=UTC)) // rules.length(interval) % ANCHOR_CANDLES
+
+    assert rules.window_length(opened, interval) == WARM_UP_CANDLES + since_anchor
