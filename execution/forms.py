@@ -14,14 +14,6 @@ REVIEW_ANSWERS = (RequestKind.CONFIRM_FILLED, RequestKind.CONFIRM_ABSENT, WATCH)
 SETTLEMENTS = (Decision.ADOPT, Decision.IGNORE, RequestKind.ADOPT_ORDER, RequestKind.CANCEL_ORDER)
 
 
-class ApproveForm(forms.Form):
-    """An approval names what was on the screen: version and digest of the order, and when."""
-
-    version = PlainIntegerField(min_value=1)
-    digest = forms.RegexField(r"^[0-9a-f]{64}$")
-    shown = forms.CharField(max_length=400)
-
-
 class _AnswerForm(forms.Form):
     """A person's answer names the version that was on the screen, and says why."""
 

@@ -15,7 +15,6 @@ from execution import selectors, services
 from execution.contracts import AnswerRefused, Decision, RequestKind
 from execution.forms import (
     WATCH,
-    ApproveForm,
     CancelForm,
     CloseForm,
     ReplaceForm,
@@ -27,6 +26,7 @@ from execution.rules import reporting
 from proposals import selectors as proposals
 from proposals import services as approvals
 from proposals.contracts import DecisionRefused, ProposalStatus
+from proposals.forms import DecisionForm
 from tradingbot.core import clock, commands
 from tradingbot.core.permissions import Deed, may, needs
 
@@ -38,7 +38,7 @@ def approve(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
     """Approve exactly what was shown: the form carries its version and digest (invariant 13)."""
     if not proposals.proposals().filter(pk=proposal_id).exists():
         raise Http404
-    form = ApproveForm(request.POST)
+    form = DecisionForm(request.POST)
     shown = commands.Shown(
         keys=(f"decision:{proposal_id}", f"order.fate:{proposal_id}", "badge:pending"),
         page=reverse("proposal", args=[proposal_id]),

@@ -4,6 +4,10 @@ from django import forms
 
 from tradingbot.core.form_fields import PlainIntegerField
 
+# The token holds the name: 150 letters of up to 12 characters in JSON, and that in base64.
+SHOWN_TOKEN_LENGTH_MAX = 3000
+WHAT_WAS_SHOWN = ("version", "digest", "shown")
+
 REJECT_REASONS = (
     ("not convinced", "Not convinced"),
     ("price moved", "Price moved"),
@@ -28,10 +32,22 @@ class AskForm(forms.Form):
         return str(self.cleaned_data["what"].partition(":")[2])
 
 
-class RejectForm(forms.Form):
-    """A rejection: the version that was on the screen, a reason of the list and a note if there is more to say."""
+class DecisionForm(forms.Form):
+    """A decision names what was on the screen: version and digest of the order, and the token of the showing."""
 
     version = PlainIntegerField(min_value=1)
+    digest = forms.RegexField(r"^[0-9a-f]{64}$")
+    shown = forms.CharField(max_length=SHOWN_TOKEN_LENGTH_MAX)
+
+    @property
+    def says_what_was_shown(self) -> bool:
+        """Whether what is wrong with the form, if anything, is what the person entered."""
+        return not any(name in self.errors for name in WHAT_WAS_SHOWN)
+
+
+class RejectForm(DecisionForm):
+    """A rejection: a reason of the list, and a note if there is more to say."""
+
     choice = forms.ChoiceField(choices=REJECT_REASONS)
     note = forms.CharField(max_length=240, required=False)
 

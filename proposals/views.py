@@ -55,12 +55,7 @@ def all_proposals(request: HttpRequest) -> HttpResponse:
 @require_POST
 @needs(Deed.REJECT)
 def reject(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
-    """Reject a proposal, with a reason.
-
-    Unlike an approval it carries the version only. The version rises with every change of the order, so that it
-    names the digest as well; and a refusal risks nothing by an old price, while one that is held up by an old
-    page may leave the order to somebody else's approval.
-    """
+    """Reject exactly what was shown, with a reason: like an approval it ages with its card (invariant 13)."""
     _find(proposal_id)
     form = RejectForm(request.POST)
     shown = commands.Shown(
@@ -69,15 +64,16 @@ def reject(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
     )
     if not form.is_valid():
         sentence = "Not rejected: choose one of the reasons; a note may have 240 characters."
+        if not form.says_what_was_shown:
+            sentence = (
+                "Not rejected: the form does not say which version and digest was shown. Reload the page."
+            )
         return commands.refused(request, shown, sentence=sentence, status=422)
+    said, actor, now = form.cleaned_data, request.user.get_username(), clock.now()
+    order_shown = {"proposal_id": proposal_id, "version": said["version"], "digest": said["digest"]}
     try:
-        services.reject_proposal(
-            proposal_id=proposal_id,
-            version=form.cleaned_data["version"],
-            actor=request.user.get_username(),
-            reason=form.reason,
-            now=clock.now(),
-        )
+        services.check_shown(token=said["shown"], actor=actor, now=now, **order_shown)
+        services.reject_proposal(actor=actor, reason=form.reason, now=now, **order_shown)
     except DecisionRefused as error:
         return commands.refused(request, shown, sentence=error.detail, status=409)
     return commands.done(request, shown, sentence="Rejected. Nothing is ordered.")

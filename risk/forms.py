@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib.admin.widgets import AdminTextInputWidget
 from django.db import models
 
+from proposals.forms import DecisionForm
 from risk.contracts import SCOPE_NAMES, KillScope, TradingState
 from risk.models import LimitsRequest, RiskLimits, TradingControl
 from risk.rules.limits import BOUNDS, LIMIT_NAMES, limit_errors
@@ -129,10 +130,7 @@ class HaltForm(forms.Form):
     )
 
 
-class ReduceForm(forms.Form):
-    """Less of what was shown: the order by version and digest, when it was shown, and how much of it."""
+class ReduceForm(DecisionForm):
+    """Less of what was shown, and how much of it."""
 
-    version = PlainIntegerField(min_value=1)
-    digest = forms.RegexField(r"^[0-9a-f]{64}$")
-    shown = forms.CharField(max_length=400)
     share = forms.TypedChoiceField(choices=[(pct, f"{pct} %") for pct in SHARES_PCT], coerce=int)

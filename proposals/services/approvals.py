@@ -5,7 +5,6 @@ guards of the update say the same once more to the database.
 """
 
 from datetime import datetime
-from typing import NoReturn
 from uuid import UUID
 
 from django.conf import settings
@@ -94,20 +93,20 @@ def _vote(proposal: Proposal, actor: str, now: datetime) -> list[str]:
 
 @transaction.atomic
 def reject_proposal(
-    *, proposal_id: UUID | str, version: int, actor: str, reason: str, now: datetime
+    *, proposal_id: UUID | str, version: int, digest: str, actor: str, reason: str, now: datetime
 ) -> Proposal:
-    """Reject what was shown, for a `reason`; raises DecisionRefused as above, or REASON_MISSING."""
+    """Reject exactly what was shown, for a `reason`; raises DecisionRefused as above, or REASON_MISSING."""
     reason = rules.clean_text(reason, REASON_LENGTH_MAX)
     if not reason:
         raise DecisionRefused("REASON_MISSING", "Say in a few words why it is rejected. Nothing was decided.")
-    proposal = _pending(proposal_id, version, now, done="rejected")
+    proposal = pending_as_shown(proposal_id, version, digest, now, done="rejected")
     transition(
         proposal,
         to=ProposalStatus.REJECTED,
         actor=actor,
         now=now,
         reason=reason,
-        guard=Q(expires_at__gt=now),
+        guard=Q(digest=digest, expires_at__gt=now),
         decided_at=now,
         decided_by=actor,
         decision_reason=reason,
@@ -207,14 +206,6 @@ def pending_as_shown(
     proposal_id: UUID | str, version: int, digest: str, now: datetime, *, done: str
 ) -> Proposal:
     """The row, locked, if it can be decided now and is the order that the person saw; else DecisionRefused."""
-    proposal = _pending(proposal_id, version, now, done=done)
-    if proposal.digest != digest:
-        _refuse_stale_page(done)
-    return proposal
-
-
-def _pending(proposal_id: UUID | str, version: int, now: datetime, *, done: str) -> Proposal:
-    """The row, locked, if it can be decided now as the person saw it."""
     proposal = selectors.proposals().select_for_update().get(pk=proposal_id)
     status = ProposalStatus(proposal.status)
     if status in _DONE:
@@ -230,8 +221,10 @@ def _pending(proposal_id: UUID | str, version: int, now: datetime, *, done: str)
         raise DecisionRefused(
             "NOT_PENDING", f"The proposal is {proposal.status}: it does not wait for approval."
         )
-    if proposal.version != version:
-        _refuse_stale_page(done)
+    if (proposal.version, proposal.digest) != (version, digest):
+        raise DecisionRefused(
+            "STALE_PAGE", f"The proposal changed since the page was shown. Nothing was {done}; read it again."
+        )
     return proposal
 
 
@@ -250,9 +243,3 @@ def _how_it_ended(proposal: Proposal) -> str:
             f"({proposal.decision_reason})."
         )
     return f"The proposal expired at {proposal.expires_at:%H:%M:%S} UTC."
-
-
-def _refuse_stale_page(done: str) -> NoReturn:
-    raise DecisionRefused(
-        "STALE_PAGE", f"The proposal changed since the page was shown. Nothing was {done}; read it again."
-    )

@@ -33,7 +33,8 @@ def approve(proposal: Proposal, now: datetime, **changes: Any) -> Proposal:
 
 
 def reject(proposal: Proposal, now: datetime, **changes: Any) -> Proposal:
-    arguments = {"version": proposal.version, "actor": "operator2", "reason": "too early", "now": now}
+    arguments = {"version": proposal.version, "digest": proposal.digest, "actor": "operator2", "now": now}
+    arguments |= {"reason": "too early"}
     return services.reject_proposal(proposal_id=proposal.pk, **(arguments | changes))
 
 
@@ -200,6 +201,8 @@ def test_reject_without_reason_is_refused(pending: Proposal, now: datetime) -> N
 
 def test_reject_from_a_stale_page_is_refused(pending: Proposal, now: datetime) -> None:
     assert code_of(lambda: reject(pending, now, version=1)) == "STALE_PAGE"
+    assert code_of(lambda: reject(pending, now, digest="0" * 64)) == "STALE_PAGE"
+    assert stored(pending).status == "pending_approval"
 
 
 def test_approve_of_what_does_not_wait_is_refused(proposed: Make, now: datetime) -> None:

@@ -246,7 +246,12 @@ def board(idea: Make, now: datetime) -> dict[str, Proposal]:
         proposal_id=approved.pk, version=approved.version, digest=approved.digest, actor="ana", now=now
     )
     services.reject_proposal(
-        proposal_id=rejected.pk, version=rejected.version, actor="bob", reason="no", now=now
+        proposal_id=rejected.pk,
+        version=rejected.version,
+        digest=rejected.digest,
+        actor="bob",
+        reason="no",
+        now=now,
     )
     Proposal.objects.filter(pk=approved.pk).update(claimed_at=now)
     Decision.objects.filter(shadow=True).update(model_requested="m-2")

@@ -201,11 +201,15 @@ def see_that_the_books_agree(desk: DeskWindow) -> None:
 def clear_the_queue(stack: RunningStack) -> None:
     """Reject what waits: while it does, no other purchase of the same symbol passes the gate."""
     waiting = stack.rows(
-        "SELECT id, version FROM proposals_proposal WHERE status = 'pending_approval' "
+        "SELECT id FROM proposals_proposal WHERE status = 'pending_approval' "
         "AND expires_at > now() + interval '15 seconds'"
     )
-    for proposal_id, version in waiting:
-        stack.post(f"/approvals/{proposal_id}/reject/", version=str(version), choice="bad moment")
+    for (proposal_id,) in waiting:
+        page = stack.get(f"/approvals/{proposal_id}/").text
+        form = page.split('<form id="reject-form"')[1].split("</form>")[0]
+        stack.post(
+            f"/approvals/{proposal_id}/reject/", **dict(re.findall(r'name="(\w+)" value="([^"]+)"', form))
+        )
 
 
 def see_one_that_went_by_itself(desk: DeskWindow) -> None:

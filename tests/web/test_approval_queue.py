@@ -1,6 +1,7 @@
 """The approval card over HTTP: fresh or refused, two people, less of it, the gate then and now."""
 
 import json
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -79,11 +80,11 @@ def test_card_carries_the_token_with_which_it_is_approved(row: Proposal) -> None
     assert said(answer).startswith("Approved.")
 
 
-@pytest.mark.parametrize("command", ["approve", "reduce"])
+@pytest.mark.parametrize("command", ["approve", "reduce", "reject"])
 def test_old_page_is_refused_with_409_and_the_fresh_card(row: Proposal, command: str) -> None:
     ana = signed_in("ana")
 
-    answer = send(ana, row, command, form(row, "ana", SHOWN_SECONDS_MAX + 1, share=50))
+    answer = send(ana, row, command, form(row, "ana", SHOWN_SECONDS_MAX + 1, share=50, choice="too large"))
 
     row.refresh_from_db()
     assert answer.status_code == 409
@@ -93,10 +94,49 @@ def test_old_page_is_refused_with_409_and_the_fresh_card(row: Proposal, command:
     assert (row.status, row.version) == ("pending_approval", 1)
 
 
-def test_token_that_another_person_was_shown_is_refused(row: Proposal) -> None:
-    answer = send(signed_in("ana"), row, "approve", form(row, "bob"))
+@pytest.mark.parametrize("command", ["approve", "reduce", "reject"])
+def test_token_that_another_person_was_shown_is_refused(row: Proposal, command: str) -> None:
+    answer = send(signed_in("ana"), row, command, form(row, "bob", share=50, choice="too large"))
 
+    row.refresh_from_db()
     assert answer.status_code == 409
+    assert (row.status, row.version) == ("pending_approval", 1)
+
+
+@pytest.mark.parametrize("command", ["approve", "reduce", "reject"])
+def test_digest_that_is_not_the_order_s_is_refused(row: Proposal, command: str) -> None:
+    fields = form(row, "ana", share=50, choice="too large", digest="0" * 64)
+
+    answer = send(signed_in("ana"), row, command, fields)
+
+    row.refresh_from_db()
+    assert answer.status_code == 409
+    assert "changed since the page was shown" in said(answer)
+    assert row.status == "pending_approval"
+
+
+def test_card_carries_what_it_is_rejected_with(row: Proposal) -> None:
+    ana = signed_in("ana")
+    page = ana.get(f"/approvals/{row.pk}/").content.decode()
+    shown = page.split('<form id="reject-form"')[1].split("</form>")[0]
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]+)"', shown))
+
+    answer = send(ana, row, "reject", fields)
+
+    row.refresh_from_db()
+    assert answer.status_code == 200
+    assert (row.status, row.decision_reason) == ("rejected", "bad moment")  # the last of the list
+
+
+def test_plain_form_that_came_too_late_gives_back_what_was_typed(row: Proposal) -> None:
+    ana = signed_in("ana")
+    late = form(row, "ana", SHOWN_SECONDS_MAX + 1, choice="bad moment", note='before the "news" <b>')
+
+    page = ana.post(f"/approvals/{row.pk}/reject/", late).content.decode()
+
+    assert 'name="note" type="text" value="before the &quot;news&quot; &lt;b&gt;"' in page
+    assert 'value="bad moment" checked' in page
+    assert page.count(" checked> ") == 2  # one reason, and the share of the form beside it
 
 
 def test_two_people_approve_and_the_first_orders_nothing(row: Proposal) -> None:

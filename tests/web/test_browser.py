@@ -209,7 +209,9 @@ def test_page_resyncs_after_the_server_came_back(watched: Watched, row: Proposal
     page = open_live(watched, "/approvals/")
     server.stop()
     expect(page.locator("#link")).to_contain_text("STALE")
-    proposals.reject_proposal(proposal_id=row.pk, version=1, actor="bob", reason="no", now=clock.now())
+    proposals.reject_proposal(
+        proposal_id=row.pk, version=1, digest=row.digest, actor="bob", reason="no", now=clock.now()
+    )
 
     again = Server(server.port)
     again.start()

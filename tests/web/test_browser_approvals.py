@@ -165,6 +165,28 @@ def test_stale_page_is_refused_with_the_fresh_card_that_can_be_approved(
 
 
 @in_both_sizes
+def test_stale_page_rejects_nothing_and_keeps_the_note_for_the_fresh_card(
+    watched: Watched, server: Server, row: Proposal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana = live(watched.page, server, row)
+    ana.get_by_label("Too large").check()
+    ana.get_by_label("Note").fill("before the news")
+    monkeypatch.setattr(shown, "SHOWN_SECONDS_MAX", -1)  # one press takes no time: every card is too old
+
+    ana.locator("button[data-command=reject]").click()
+
+    expect(ana.locator("#alert-slot")).to_contain_text("so nothing was decided")
+    assert status_of(row) == "pending_approval"
+    expect(ana.get_by_label("Note")).to_have_value("before the news")
+    monkeypatch.setattr(shown, "SHOWN_SECONDS_MAX", 3600)
+    expect(ana.locator("button[data-command=reject]:not(.in-flight)")).to_be_enabled()
+    ana.locator("button[data-command=reject]").click()
+    expect(ana.locator(".outcome")).to_contain_text("Rejected by ana")
+    expect(ana.locator(".outcome")).to_contain_text("too large: before the news")
+    without_409(watched)
+
+
+@in_both_sizes
 def test_expiry_takes_the_buttons_away_by_itself(watched: Watched, server: Server, row: Proposal) -> None:
     ana = live(watched.page, server, row)
 

@@ -55,12 +55,8 @@ def press(client: Client, path: str, form: dict[str, Any]) -> Callable[[], int]:
 
 
 def answer(client: Client, row: Proposal, verb: str, name: str) -> Callable[[], int]:
-    form: dict[str, Any] = {"version": row.version}
-    if verb == "approve":
-        token = proposals.shown_token(proposal=row, actor=name, now=clock.now())
-        form |= {"digest": row.digest, "shown": token}
-    else:
-        form |= {"choice": "price moved"}
+    token = proposals.shown_token(proposal=row, actor=name, now=clock.now())
+    form = {"version": row.version, "digest": row.digest, "shown": token, "choice": "price moved"}
     return press(client, f"/approvals/{row.pk}/{verb}/", form)
 
 

@@ -28,8 +28,8 @@ def desk(client: Client) -> seeding.Desk:
     return found
 
 
-def approval(of: Proposal, **changes: object) -> dict[str, object]:
-    token = proposals.services.shown_token(proposal=of, actor="operator", now=clock.now())
+def approval(of: Proposal, actor: str = "operator", **changes: object) -> dict[str, object]:
+    token = proposals.services.shown_token(proposal=of, actor=actor, now=clock.now())
     return {"version": of.version, "digest": of.digest, "shown": token} | changes
 
 
@@ -141,20 +141,35 @@ def test_approval_that_does_not_say_what_was_shown_is_refused(
     assert "Not approved" in said(answer)["text"]
 
 
-@pytest.mark.parametrize(
-    "form",
-    [{}, {"version": 1, "choice": "nonsense"}, {"version": 1, "choice": "too large", "note": "x" * 241}],
-)
+@pytest.mark.parametrize("reason", [{}, {"choice": "nonsense"}, {"choice": "too large", "note": "x" * 241}])
 def test_rejection_without_a_reason_of_the_list_is_refused(
-    client: Client, desk: seeding.Desk, form: dict[str, object]
+    client: Client, desk: seeding.Desk, reason: dict[str, object]
 ) -> None:
+    form = approval(desk.pending, **reason)
+
     answer = client.post(f"/approvals/{desk.pending.pk}/reject/", form, **HTMX)
 
     assert answer.status_code == 422
+    assert "choose one of the reasons" in said(answer)["text"]
+
+
+@pytest.mark.parametrize("missing", ["version", "digest", "shown"])
+def test_rejection_that_does_not_say_what_was_shown_is_refused(
+    client: Client, desk: seeding.Desk, missing: str
+) -> None:
+    form = approval(desk.pending, choice="too large")
+    del form[missing]
+
+    answer = client.post(f"/approvals/{desk.pending.pk}/reject/", form, **HTMX)
+
+    desk.pending.refresh_from_db()
+    assert answer.status_code == 422
+    assert "does not say which version and digest was shown" in said(answer)["text"]
+    assert desk.pending.status == "pending_approval"
 
 
 def test_rejection_is_recorded_with_reason_and_note(client: Client, desk: seeding.Desk) -> None:
-    form = {"version": 1, "choice": "too large", "note": "after the  news"}
+    form = approval(desk.pending, choice="too large", note="after the  news")
 
     answer = client.post(f"/approvals/{desk.pending.pk}/reject/", form, **HTMX)
 
@@ -228,13 +243,14 @@ def test_halt_posted_from_its_own_address_goes_to_a_page_that_exists(client: Cli
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("number", [1, 3, 4])
+@pytest.mark.parametrize("name", ["n" * 150, "𐐨" * 150])
+@pytest.mark.parametrize("number", [0, 1, 3, 4])
 def test_who_has_the_longest_name_an_account_may_have_acts_like_anybody(
-    client: Client, desk: seeding.Desk, number: int
+    client: Client, desk: seeding.Desk, number: int, name: str
 ) -> None:
-    person = seeding.operator("n" * 150)
+    person = seeding.operator(name)
     client.force_login(person)
-    fields = {"version": desk.pending.version, "choice": "bad moment"}
+    fields = approval(desk.pending, actor=person.username, choice="bad moment")
 
     answer = client.post(commands(desk)[number], fields, **HTMX)
 

@@ -63,7 +63,9 @@ def test_committed_decision_patches_the_panels_that_show_it(
     desk = open_socket(signed_in, "shell,queue,badge:pending")
     desk.next_patch()
 
-    proposals.reject_proposal(proposal_id=row.pk, version=1, actor="bob", reason="no", now=clock.now())
+    proposals.reject_proposal(
+        proposal_id=row.pk, version=1, digest=row.digest, actor="bob", reason="no", now=clock.now()
+    )
     content = desk.next_patch()
 
     assert "Nothing waits" in content
@@ -78,7 +80,9 @@ def test_announcement_of_another_row_leaves_a_keyed_panel_clean(
     desk = open_socket(signed_in, f"proposal.rules:{mine.pk},badge:pending")
     desk.next_patch()
 
-    proposals.reject_proposal(proposal_id=other.pk, version=1, actor="bob", reason="no", now=clock.now())
+    proposals.reject_proposal(
+        proposal_id=other.pk, version=1, digest=other.digest, actor="bob", reason="no", now=clock.now()
+    )
 
     assert "panel-proposal.rules" not in desk.next_patch()
 
@@ -92,7 +96,9 @@ def test_rolled_back_change_is_not_announced(
     desk.next_patch()
 
     with transaction.atomic():
-        proposals.reject_proposal(proposal_id=row.pk, version=1, actor="bob", reason="no", now=clock.now())
+        proposals.reject_proposal(
+            proposal_id=row.pk, version=1, digest=row.digest, actor="bob", reason="no", now=clock.now()
+        )
         transaction.set_rollback(True)
 
     assert all("content" not in desk.next_frame() for _ in range(3))

@@ -37,10 +37,13 @@ def done(request: HttpRequest, shown: Shown, *, sentence: str) -> HttpResponse:
 
 
 def refused(request: HttpRequest, shown: Shown, *, sentence: str, status: int) -> HttpResponse:
-    """The command was not carried out (409 or 422): `sentence` says why, beside the panels as they are now."""
+    """The command was not carried out (409 or 422): `sentence` says why, beside the panels as they are now.
+
+    The page of a plain form gives back what was typed (`typed`); htmx leaves it standing in its field.
+    """
     if is_htmx(request):
         return _fragments(request, shown.keys, sentence, level="alert", status=status)
-    context = {"sentence": sentence, "panels": shown.keys, "page": shown.page}
+    context = {"sentence": sentence, "panels": shown.keys, "page": shown.page, "typed": request.POST}
     return render(request, "core/refused.html", context, status=status)
 
 

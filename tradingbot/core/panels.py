@@ -4,7 +4,7 @@ The same function renders a panel for the page, for a re-fetch over HTTP and for
 always for its own user, so that permission and language are judged in one place.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -87,8 +87,11 @@ def socket_address(keys: Iterable[str]) -> str:
     return "/ws/desk/?" + urlencode({"panels": ",".join((*SHELL_KEYS, *keys))}, safe=":,")
 
 
-def render(key: str, *, user: Any, out_of_band: bool = False) -> str:
-    """The panel's HTML, wrapped in its element; `out_of_band` marks it as a patch for htmx."""
+def render(key: str, *, user: Any, out_of_band: bool = False, typed: Mapping[str, Any] | None = None) -> str:
+    """The panel's HTML, wrapped in its element; `out_of_band` marks it as a patch for htmx.
+
+    `typed` is what a person had entered into a plain form that was refused: its fields are filled with it.
+    """
     found, argument = find(key)
     return render_to_string(
         "core/panel.html",
@@ -98,6 +101,7 @@ def render(key: str, *, user: Any, out_of_band: bool = False) -> str:
             "template": found.template,
             "out_of_band": out_of_band,
             "user": user,
+            "typed": typed or {},
             **found.context(user, argument),
         },
     )

@@ -85,7 +85,9 @@ SUBJECT_PAGES = {
 @register.simple_tag(takes_context=True)
 def panel(context: dict[str, Any], key: str) -> SafeString:
     """The panel `key` for the user of the page."""
-    return mark_safe(panels.render(key, user=context["request"].user))  # noqa: S308 - our own rendered template
+    return mark_safe(  # noqa: S308 - our own rendered template
+        panels.render(key, user=context["request"].user, typed=context.get("typed"))
+    )
 
 
 @register.simple_tag(takes_context=True)

@@ -91,6 +91,7 @@ class People:
                 proposals.reject_proposal(
                     proposal_id=proposal.pk,
                     version=proposal.version,
+                    digest=proposal.digest,
                     actor=OPERATOR,
                     reason="rehearsed",
                     now=self._now(),
