@@ -185,6 +185,23 @@ def test_lines_of_a_cheap_coin_keep_the_places_that_tell_its_prices_apart(page_c
     assert f'data-label="EMA 9">{last:.11f}<' in page
 
 
+def test_lines_group_their_digits_as_prices_do(page_client: Client) -> None:
+    now = clock.now()
+    start = now.replace(second=0, microsecond=0) - 60 * MINUTE
+    dear = [
+        replace(c, open=c.open * 1000, high=c.high * 1000, low=c.low * 1000, close=c.close * 1000)
+        for c in walk(60, start=start)
+    ]
+    services.upsert_candles(candles=dear, now=now)
+
+    data = page_client.get("/market/BTCUSDT/candles.json").json()
+    page = page_client.get("/market/BTCUSDT/").content.decode()
+
+    last = f"{data['lines']['ema_9'][-1][-1][1]:,.{data['places']}f}".replace(",", "\u202f")
+    assert "\u202f" in last
+    assert f'data-label="EMA 9">{last}<' in page
+
+
 def test_orders_and_fills_are_on_the_page_with_their_links(page_client: Client) -> None:
     now = clock.now()
     fill_the_store(now - timedelta(minutes=6))

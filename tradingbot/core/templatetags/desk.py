@@ -113,8 +113,11 @@ def setting(name: str) -> Any:
 
 @register.filter
 def amount(value: Any, places: int | None = None) -> str:
-    """A Decimal as `64 200.50`: narrow no-break spaces in groups, a dot, never localised; missing is a dash."""
-    if not isinstance(value, Decimal):
+    """A Decimal as `64 200.50`: narrow no-break spaces in groups, a dot, never localised; missing is a dash.
+
+    An indicator's value is a float and is written so when it is told its `places`.
+    """
+    if not isinstance(value, Decimal) and (places is None or not isinstance(value, float)):
         return MISSING if value in (None, "") else str(value)
     text = plain(value) if places is None else f"{value:.{places}f}"
     sign, digits = ("\u2212", text[1:]) if text.startswith("-") else ("", text)
