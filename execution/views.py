@@ -76,7 +76,6 @@ def order(request: HttpRequest, order_id: UUID) -> HttpResponse:
     context = {
         "here": "orders",
         "panels": (f"order:{order_id}",),
-        "forms": ("replace-form", "cancel-form"),
         "order": found,
     }
     return render(request, "execution/order_page.html", context)
@@ -122,7 +121,6 @@ def review(request: HttpRequest, order_id: UUID) -> HttpResponse:
     context = {
         "here": "orders",
         "panels": (f"review:{order_id}",),
-        "forms": ("filled-form", "absent-form", "watch-form"),
         "order": found,
     }
     return render(request, "execution/review_page.html", context)
@@ -163,7 +161,6 @@ def positions(request: HttpRequest) -> HttpResponse:
     context = {
         "here": "positions",
         "panels": ("positions", f"equity:{period}", "lots"),
-        "forms": [f"close-form-{held.symbol}" for held in selectors.sellable_positions()],
         "periods": selectors.CURVE_PERIODS,
         "period": period,
     }
@@ -206,11 +203,10 @@ def reconcile_now(request: HttpRequest) -> HttpResponse:
 @require_safe
 def divergence(request: HttpRequest, divergence_id: int) -> HttpResponse:
     """One divergence: both records, its age, what may be done or what was."""
-    found = _divergence(divergence_id)
+    _divergence(divergence_id)
     context = {
         "here": "reconciliation",
         "panels": (f"divergence:{divergence_id}",),
-        "forms": [f"settle-{decision}" for decision, _ in services.choices_of(found)],
         "divergence_id": divergence_id,
     }
     return render(request, "execution/divergence_page.html", context)

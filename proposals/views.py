@@ -37,8 +37,7 @@ def proposal(request: HttpRequest, proposal_id: UUID) -> HttpResponse:
     keys = tuple(
         f"{name}:{proposal_id}" for name in ("decision", "order.fate", "proposal.rules", "proposal.record")
     )
-    forms = ("approve-form", "reject-form", "reduce-form")
-    context = {"here": "queue", "panels": keys, "forms": forms, "proposal": found}
+    context = {"here": "queue", "panels": keys, "proposal": found}
     return render(request, "proposals/proposal_page.html", context)
 
 

@@ -37,7 +37,6 @@ def control(request: HttpRequest) -> HttpResponse:
         {
             "here": "control",
             "panels": ("control.kill", "control.autonomy", "control.kills"),
-            "forms": ("kill-stop", "kill-cancel", "kill-flatten"),
         },
     )
 

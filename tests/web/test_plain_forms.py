@@ -1,5 +1,6 @@
 """Where the desk's script does not run, a form still posts: each one carries its token."""
 
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -76,3 +77,23 @@ def test_every_form_of_the_page_carries_its_token(pages: dict[str, str], name: s
 
     assert name in forms.posting
     assert forms.posting - forms.carrying == set()
+
+
+def test_page_of_a_refusal_can_be_answered(pages: dict[str, str]) -> None:
+    """Its forms came without their tokens, so that the fresh card could not be decided on without the script."""
+    person = seeding.person("ana", "operator")
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(person)
+    card = client.get(pages["approve-form"]).content.decode()
+    sent = {
+        "csrfmiddlewaretoken": re.findall(
+            r'name="csrfmiddlewaretoken" value="(\w+)" form="reject-form"', card
+        )
+    }
+
+    refused = client.post(f"{pages['approve-form']}reject/", sent)
+
+    assert refused.status_code == 422
+    forms = Forms(refused.content.decode())
+    assert forms.posting - forms.carrying == set()
+    assert {"approve-form", "reject-form", "reduce-form"} <= forms.posting

@@ -1,6 +1,7 @@
 """Template tags of the desk: panels by name, and one fixed style of numbers, times and words."""
 
 import json
+import re
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from django import template
 from django.conf import settings
 from django.urls import NoReverseMatch, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from tradingbot.core import panels
@@ -17,6 +18,7 @@ from tradingbot.core.permissions import Deed, may
 
 register = template.Library()
 MISSING = "—"
+_FORM_ID = re.compile(r'<form\b[^>]* id="([\w-]+)"')
 
 # Status -> (words, tone). The tone only colours what the words already say.
 WORDS: dict[str, tuple[str, str]] = {
@@ -84,9 +86,19 @@ SUBJECT_PAGES = {
 
 @register.simple_tag(takes_context=True)
 def panel(context: dict[str, Any], key: str) -> SafeString:
-    """The panel `key` for the user of the page."""
-    return mark_safe(  # noqa: S308 - our own rendered template
-        panels.render(key, user=context["request"].user, typed=context.get("typed"))
+    """The panel `key` for the user of the page, and after it the tokens of its forms.
+
+    A panel is patched without a request. What stands beside it stays, for posts without the script.
+    """
+    html = panels.render(key, user=context["request"].user, typed=context.get("typed"))
+    return format_html(
+        "{}{}",
+        mark_safe(html),  # noqa: S308 - our own rendered template
+        format_html_join(
+            "",
+            '<input type="hidden" name="csrfmiddlewaretoken" value="{}" form="{}">',
+            ((context["csrf_token"], name) for name in _FORM_ID.findall(html)),
+        ),
     )
 
 
@@ -117,7 +129,9 @@ def amount(value: Any, places: int | None = None) -> str:
 
     An indicator's value is a float and is written so when it is told its `places`.
     """
-    if not isinstance(value, Decimal) and (places is None or not isinstance(value, float)):
+    if isinstance(value, float) and places is not None:
+        value = Decimal(f"{value:.{places}f}")
+    if not isinstance(value, Decimal):
         return MISSING if value in (None, "") else str(value)
     text = plain(value) if places is None else f"{value:.{places}f}"
     sign, digits = ("\u2212", text[1:]) if text.startswith("-") else ("", text)
