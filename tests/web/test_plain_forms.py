@@ -97,3 +97,5 @@ def test_page_of_a_refusal_can_be_answered(pages: dict[str, str]) -> None:
     forms = Forms(refused.content.decode())
     assert forms.posting - forms.carrying == set()
     assert {"approve-form", "reject-form", "reduce-form"} <= forms.posting
+    ids = re.findall(r' id="([\w-]+)"', refused.content.decode())
+    assert len(ids) == len(set(ids))  # what stands on every page anyway was on it twice

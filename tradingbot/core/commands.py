@@ -43,7 +43,8 @@ def refused(request: HttpRequest, shown: Shown, *, sentence: str, status: int) -
     """
     if is_htmx(request):
         return _fragments(request, shown.keys, sentence, level="alert", status=status)
-    context = {"sentence": sentence, "panels": shown.keys, "page": shown.page, "typed": request.POST}
+    keys = [key for key in shown.keys if key not in panels.SHELL_KEYS]
+    context = {"sentence": sentence, "panels": keys, "page": shown.page, "typed": request.POST}
     return render(request, "core/refused.html", context, status=status)
 
 
