@@ -74,7 +74,7 @@ def candle_to_decide(strategy: Strategy, symbol: str, now: datetime) -> Candle |
     if strategy.shadow and under_way(strategy, symbol, now).exists():
         return None
     candle = market_selectors.last_closed(symbol, Interval(strategy.interval))
-    if candle is None:
+    if candle is None or _is_decided(strategy, symbol, candle):
         return None
     recent = (
         decisions()
@@ -90,6 +90,12 @@ def candle_to_decide(strategy: Strategy, symbol: str, now: datetime) -> Candle |
         if finished_at is None and started_at > interrupted_before(now):
             return None
     return candle
+
+
+def _is_decided(strategy: Strategy, symbol: str, candle: Candle) -> bool:
+    """In turn, however many decisions on the symbol came since: those of shorter intervals are many."""
+    in_turn = decisions().filter(strategy=strategy, symbol=symbol, on_demand=False)
+    return in_turn.filter(candle_open_time=candle.open_time).exists()
 
 
 def candle_on_demand(strategy: Strategy, symbol: str, now: datetime) -> Candle | None:

@@ -66,6 +66,29 @@ def test_question_that_waits_is_merged_with_the_decision_of_the_closed_candle(
     assert len(model_server.requests) == 1
 
 
+def test_question_is_answered_on_an_old_candle_after_many_decisions_on_its_symbol(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    """A strategy of the hour beside one of the minute: twenty newer decisions hid that its candle was decided."""
+    model_server.scripts = [echoes(no_trade)]
+    services.advise(strategy=strategy, symbol=SYMBOL, now=now)
+    other = Strategy.objects.create(name="of the minute", symbols=[SYMBOL], enabled=False)
+    for minute in range(1, 22):
+        Decision.objects.create(
+            environment=settings.TRADING_ENVIRONMENT, strategy=other, symbol=SYMBOL, prompt_version="v1",
+            candle_open_time=now, on_demand=True, started_at=now + timedelta(minutes=minute),
+            finished_at=now + timedelta(minutes=minute, seconds=2),
+        )  # fmt: skip
+    later = now + timedelta(minutes=30)
+    request = ask(strategy, later)
+
+    proposal = services.advise(strategy=strategy, symbol=SYMBOL, now=later)
+
+    request.refresh_from_db()
+    assert proposal is not None
+    assert request.decision_id == proposal.decision_id
+
+
 def test_second_person_joins_the_question_and_the_same_person_asks_once(
     strategy: Strategy, now: datetime
 ) -> None:
