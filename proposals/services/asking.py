@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from proposals import selectors
 from proposals.contracts import REQUEST_WAITS_SECONDS_MAX, DecisionRefused
@@ -22,6 +23,7 @@ def ask_decision(*, strategy_id: int, symbol: str, actor: str, now: datetime) ->
     """
     strategy = _strategy(strategy_id, symbol)
     one_at_a_time(strategy, symbol)
+    _lapse(selectors.requests().filter(strategy=strategy, symbol=symbol), now)
     waiting = selectors.waiting_requests(now).filter(strategy=strategy, symbol=symbol)
     own = waiting.filter(requested_by=actor).first()
     if own is not None:
@@ -76,8 +78,12 @@ def _under_way(strategy: Strategy, symbol: str, now: datetime) -> Decision | Non
 
 def lapse_requests(*, now: datetime) -> int:
     """End requests that no worker took up in time; how many."""
+    return _lapse(selectors.requests(), now)
+
+
+def _lapse(rows: QuerySet[DecisionRequest], now: datetime) -> int:
     since = now - timedelta(seconds=REQUEST_WAITS_SECONDS_MAX)
-    overdue = selectors.requests().filter(decision=None, lapsed_at=None, requested_at__lte=since)
+    overdue = rows.filter(decision=None, lapsed_at=None, requested_at__lte=since)
     lapsed = overdue.update(lapsed_at=now)
     if lapsed:
         announce(DecisionRequest.TOPIC, "lapsed")

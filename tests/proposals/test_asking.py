@@ -157,6 +157,20 @@ def test_question_that_no_worker_takes_up_lapses_and_is_not_answered_later(
     assert ask(strategy, late).pk != request.pk
 
 
+def test_who_asks_again_after_the_question_lapsed_but_before_the_sweep_asks_anew(
+    strategy: Strategy, now: datetime
+) -> None:
+    """With no worker running nothing swept, and the second question was an IntegrityError: a broken page."""
+    first = ask(strategy, now)
+    late = now + timedelta(seconds=REQUEST_WAITS_SECONDS_MAX)
+
+    again = ask(strategy, late)
+
+    first.refresh_from_db()
+    assert (first.lapsed_at, again.merged) == (late, False)
+    assert again.pk != first.pk
+
+
 @pytest.mark.django_db(transaction=True)
 def test_many_at_once_are_one_question(strategy: Strategy, now: datetime) -> None:
     rows = race([lambda name=name: ask(strategy, now, name) for name in ("ana", "ana", "bob", "eve")])
