@@ -30,12 +30,8 @@ def ask_decision(*, strategy_id: int, symbol: str, actor: str, now: datetime) ->
         return own
     decision = _under_way(strategy, symbol, now)
     merged = decision is not None or waiting.exists()
-    if not merged and selectors.requests_of_the_hour(strategy, now) >= strategy.requests_per_hour_max:
-        raise DecisionRefused(
-            "ASKED_TOO_OFTEN",
-            f"Not asked: {strategy.name} takes {strategy.requests_per_hour_max} questions an hour, and they are "
-            "used up. It still decides when a candle closes.",
-        )
+    if not merged:
+        _check_cap(strategy, now)
     request = DecisionRequest.objects.create(
         environment=settings.TRADING_ENVIRONMENT,
         strategy=strategy,
@@ -68,6 +64,17 @@ def _strategy(strategy_id: int, symbol: str) -> Strategy:
             "SYMBOL_NOT_IN_STRATEGY", f"Not asked: {strategy.name} does not decide on {symbol:.32}."
         )
     return strategy
+
+
+def _check_cap(strategy: Strategy, now: datetime) -> None:
+    """Under the lock of the strategy's row: of questions on two symbols at once the second counts the first."""
+    cap = Strategy.objects.select_for_update(no_key=True).get(pk=strategy.pk).requests_per_hour_max
+    if selectors.requests_of_the_hour(strategy, now) >= cap:
+        raise DecisionRefused(
+            "ASKED_TOO_OFTEN",
+            f"Not asked: {strategy.name} takes {cap} questions an hour, and they are used up. It still decides "
+            "when a candle closes.",
+        )
 
 
 def _under_way(strategy: Strategy, symbol: str, now: datetime) -> Decision | None:

@@ -172,6 +172,20 @@ def test_who_asks_again_after_the_question_lapsed_but_before_the_sweep_asks_anew
 
 
 @pytest.mark.django_db(transaction=True)
+def test_questions_on_several_symbols_at_once_do_not_pass_the_cap_of_the_hour(
+    strategy: Strategy, now: datetime
+) -> None:
+    symbols = [f"A{number}USDT" for number in range(6)]
+    Strategy.objects.filter(pk=strategy.pk).update(symbols=symbols, requests_per_hour_max=1)
+
+    for hour in range(5):
+        at = now + timedelta(hours=2 * hour)
+        race([lambda s=symbol, at=at: ask(strategy, at, symbol=s) for symbol in symbols])
+
+        assert DecisionRequest.objects.filter(requested_at=at).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
 def test_many_at_once_are_one_question(strategy: Strategy, now: datetime) -> None:
     rows = race([lambda name=name: ask(strategy, now, name) for name in ("ana", "ana", "bob", "eve")])
 
