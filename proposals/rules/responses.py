@@ -52,7 +52,7 @@ def _said(output: list[Any], *, finished: bool) -> tuple[str, str]:
     if not all(isinstance(item, dict) for item in output):
         raise MalformedAnswer("NOT_A_COMPLETION", "an output is not an object")
     messages = [item for item in output if item.get("type") == "message"]
-    strange = [item for item in output if item.get("type") not in {"message", *_OTHER_ITEMS}]
+    strange = [item for item in output if string_of(item.get("type")) not in {"message", *_OTHER_ITEMS}]
     if strange:
         kind = clean_text(string_of(strange[0].get("type")), 40)
         raise MalformedAnswer("NOT_A_COMPLETION", f"an output of the kind {kind!r} was not asked for")

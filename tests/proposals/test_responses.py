@@ -127,6 +127,8 @@ STRANGE: list[tuple[str, Any]] = [
     ("two messages", outputs(MESSAGE, MESSAGE)),
     ("a tool's call", outputs(MESSAGE, {"type": "function_call", "name": "buy", "arguments": "{}"})),
     ("an output that is no object", outputs("x", MESSAGE)),
+    ("an output of no kind", outputs(MESSAGE, {"type": ["message"]})),
+    ("an output whose kind is an object", outputs({"type": {}}, MESSAGE)),
     ("two parts", outputs(MESSAGE | {"content": [TEXT, TEXT]})),
     ("no part", outputs(MESSAGE | {"content": []})),
     ("content as a text", outputs(MESSAGE | {"content": "{}"})),
