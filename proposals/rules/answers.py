@@ -69,6 +69,8 @@ def read_completion(answer: Answer) -> Completion:
     message = choices[0].get("message")
     if not isinstance(message, dict):
         raise MalformedAnswer("NOT_A_COMPLETION", "the choice holds no message")
+    if message.get("tool_calls") or message.get("function_call"):
+        raise MalformedAnswer("NOT_A_COMPLETION", "the message calls a tool that was not offered")
     usage = body["usage"] if isinstance(body.get("usage"), dict) else {}
     return Completion(
         text=string_of(message.get("content")),

@@ -296,6 +296,29 @@ def test_answer_that_did_not_stop_by_itself_is_refused(finish: Any, code: str) -
         read(completion(BUY, finish=finish))
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"tool_calls": [{"id": "c1", "type": "function", "function": {"name": "buy", "arguments": "{}"}}]},
+        {"function_call": {"name": "buy", "arguments": "{}"}},
+    ],
+)
+def test_call_of_a_tool_beside_a_valid_answer_is_not_read(call: dict[str, Any]) -> None:
+    body = completion(BUY)
+    body["choices"][0]["message"] |= call
+
+    with pytest.raises(MalformedAnswer, match="NOT_A_COMPLETION"):
+        read(body)
+
+
+@pytest.mark.parametrize("nothing", [{"tool_calls": None, "function_call": None}, {"tool_calls": []}])
+def test_server_that_says_that_no_tool_was_called_is_read(nothing: dict[str, Any]) -> None:
+    body = completion(BUY)
+    body["choices"][0]["message"] |= nothing
+
+    assert read(body) == BUY
+
+
 def test_refusal_beside_a_valid_answer_is_still_a_refusal() -> None:
     with pytest.raises(AdvisorUnavailable, match="REFUSAL: No\\."):
         read(completion(BUY, refusal="No."))

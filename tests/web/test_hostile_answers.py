@@ -66,7 +66,7 @@ MARKUP: list[tuple[str, Any, str]] = [
     ("page for a body", f"<html>{SCRIPT}</html>", "NOT_A_COMPLETION"),
     ("two choices", body(choices=completion(BUY)["choices"] * 2), "NOT_A_COMPLETION"),
     ("tool call instead", message(None, tool_calls=[{"function": {"name": "approve", "arguments": "{}"}}]),
-     "EMPTY"),
+     "NOT_A_COMPLETION"),
     ("deep body", "[" * 40_000, "NOT_A_COMPLETION"),
     ("chosen no trade with markup", message(changed(no_trade, reasons=SCRIPT + IMAGE + HTMX + BREAKOUT)), "OK"),
     ("chosen no trade with orders", message(changed(no_trade, reasons=ORDERS + BIDI)), "OK"),
