@@ -10,7 +10,7 @@ from proposals.rules.answers import (
 from proposals.rules.breaker import FAILURES_TO_OPEN, breaker_name, cool_down_seconds
 from proposals.rules.budgets import cost_usd, tokens_of_call, why_no_call
 from proposals.rules.digests import digest_of, is_less_of, storable
-from proposals.rules.requests import read_answer, request_of
+from proposals.rules.requests import in_schema_order, read_answer, request_of
 from proposals.rules.schema import answer_schema
 from proposals.rules.strategies import MalformedSymbols, parse_symbols
 
@@ -24,6 +24,7 @@ __all__ = [
     "cool_down_seconds",
     "cost_usd",
     "digest_of",
+    "in_schema_order",
     "is_less_of",
     "parse_answer",
     "parse_symbols",

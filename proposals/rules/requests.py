@@ -30,6 +30,22 @@ def request_of(*, api: ModelApi, model: str, system: str, user: str) -> dict[str
     }
 
 
+def in_schema_order(stored: Any) -> Any:
+    """A stored request with each object of its schema in the order in which it was sent.
+
+    jsonb sorts keys, and models write their answer in the order of the schema: the facts before the action. What
+    jsonb leaves alone is `required`, which names all of them in their order.
+    """
+    if isinstance(stored, list):
+        return [in_schema_order(item) for item in stored]
+    if not isinstance(stored, dict):
+        return stored
+    found = {name: in_schema_order(value) for name, value in stored.items()}
+    if isinstance(found.get("properties"), dict) and isinstance(found.get("required"), list):
+        found["properties"] = {name: found["properties"][name] for name in found["required"]}
+    return found
+
+
 def read_answer(request: dict[str, Any], answer: Answer) -> Completion:
     """What came back for `request`; raises MalformedAnswer."""
     return read_response(answer) if api_of(request) is ModelApi.RESPONSES else read_completion(answer)

@@ -69,7 +69,7 @@ def replay_decision(*, decision: Decision, model: str, actor: str, now: datetime
     """
     if decision.request is None or decision.snapshot is None:
         raise DecisionRefused("NOTHING_SENT", f"Decision {decision.pk} ended before a request was made.")
-    request = decision.request | ({"model": model} if model else {})
+    request = rules.in_schema_order(decision.request) | ({"model": model} if model else {})
     asked_model = str(request["model"])
     answer, after = _ask(request, decision)
     audit.record(

@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 
 from market.models import Candle
 from proposals import services
+from proposals.contracts import ModelApi
 from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
 from tests.proposals import conftest
 from tests.proposals.conftest import HELD, KEY, SYMBOL, buy, sell
@@ -50,6 +51,30 @@ def test_difference_is_told_by_field_and_nothing_is_stored(decided: Proposal, mo
                       list(AdvisorBreaker.objects.values()))  # fmt: skip
     first, again = (call["body"] for call in model_server.requests)
     assert again == first | {"model": "other-model"}
+
+
+@pytest.mark.parametrize("api", ModelApi)
+def test_schema_is_sent_again_in_its_own_order(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime, api: ModelApi
+) -> None:
+    """jsonb sorts keys: a model that writes in the order of the schema was asked for the action before the facts."""
+    Strategy.objects.filter(pk=strategy.pk).update(api=api)
+    strategy.refresh_from_db()
+    model_server.scripts = [echoes(buy)]
+    decided = services.advise(strategy=strategy, symbol=SYMBOL, now=now)
+    assert decided is not None
+
+    run(str(decided.pk))
+
+    first, again = (call["body"] for call in model_server.requests)
+    assert again == first
+    assert list(schema_of(again)["properties"]) == list(schema_of(first)["properties"])
+
+
+def schema_of(request: dict[str, Any]) -> dict[str, Any]:
+    form = request["text"]["format"] if "text" in request else request["response_format"]["json_schema"]
+    found: dict[str, Any] = form["schema"]
+    return found
 
 
 def test_same_answer_is_told_as_the_same_and_a_proposals_id_will_do(
