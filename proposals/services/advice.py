@@ -232,7 +232,19 @@ def _conclude(
         if trade is None:
             code, detail = getattr(failure, "code", ""), getattr(failure, "detail", "")
             return close_without_trade(decision=decision, code=code, detail=detail, actor=ACTOR, now=now)
+        if not _is_wanted(decision):
+            detail = f"{decision.strategy.name} ceased to ask about {decision.symbol} meanwhile"
+            return close_without_trade(
+                decision=decision, code="SWITCHED_OFF", detail=detail, actor=ACTOR, now=now
+            )
         return _propose(decision, trade, call.position, now)
+
+
+def _is_wanted(decision: Decision) -> bool:
+    """Whether the strategy, as its row is now, still asks for what was decided: edits bind from when they are saved."""
+    strategy = Strategy.objects.get(pk=decision.strategy_id)
+    may_be_queued = decision.shadow or not strategy.shadow
+    return strategy.enabled and decision.symbol in strategy.symbols and may_be_queued
 
 
 def _keep_answer(decision: Decision, call: _Call) -> None:

@@ -372,6 +372,25 @@ def test_answer_after_the_decision_was_closed_is_dropped(
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("change", [{"enabled": False}, {"shadow": True}, {"symbols": ["ETHUSDT"]}])
+def test_answer_to_a_strategy_that_was_switched_off_meanwhile_is_no_trade(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime, change: dict[str, Any]
+) -> None:
+    def switch_off_meanwhile(handler: Any) -> None:
+        Strategy.objects.filter(pk=strategy.pk).update(**change)
+        connection.close()
+        echoes(buy)(handler)
+
+    model_server.scripts = [switch_off_meanwhile]
+
+    proposal = advise(strategy, now)
+
+    assert (proposal.status, proposal.decision.outcome) == ("no_trade", "SWITCHED_OFF")
+    assert proposal.decision.prompt_tokens == 1200
+    assert json.loads(proposal.decision.response_text)["id"] == "chatcmpl-1"
+
+
+@pytest.mark.django_db(transaction=True)
 def test_workers_racing_for_a_candle_ask_the_model_once(
     strategy: Strategy, market: Market, model_server: Server, now: datetime
 ) -> None:
