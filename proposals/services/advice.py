@@ -32,11 +32,10 @@ from proposals.contracts import (
 from proposals.models import Decision, DecisionRequest, Proposal, Strategy
 from proposals.selectors import budgets
 from proposals.services import breaker
-from proposals.services.questions import Question, build_question
+from proposals.services.questions import Question, build_question, position_numbers
 from tradingbot.core import alerts, audit, clock, logs
 from tradingbot.core.announce import announce
 from tradingbot.core.audit import canonical_json, sha256_hex
-from tradingbot.core.decimals import plain
 from tradingbot.core.transitions import transition
 
 ACTOR = "advisor"
@@ -303,12 +302,8 @@ def _propose(
 
 def _held(position: HeldPosition | None) -> dict[str, str | None]:
     assert position is not None  # parse_answer refuses a SELL of nothing
-    stop, target = position.stop_price, position.target_price
-    return {
-        "quantity": plain(position.quantity),
-        "stop_price": None if stop is None else plain(stop),
-        "target_price": None if target is None else plain(target),
-    }
+    told = position_numbers(position)
+    return {name: told[name] for name in ("quantity", "stop_price", "target_price")}
 
 
 def close_without_trade(*, decision: Decision, code: str, detail: str, actor: str, now: datetime) -> Proposal:

@@ -104,14 +104,19 @@ def _number(value: Decimal | None) -> str | None:
     return None if value is None else plain(value)
 
 
-def _position(position: HeldPosition | None, now: datetime) -> dict[str, Any] | None:
-    if position is None:
-        return None
-    opened = position.opened_at
+def position_numbers(position: HeldPosition) -> dict[str, str | None]:
+    """Amounts and prices of a position as the advisor is told of them."""
     return {
         "quantity": plain(position.quantity),
         "average_price": plain(position.average_price),
         "stop_price": _number(position.stop_price),
         "target_price": _number(position.target_price),
-        "age_seconds": None if opened is None else int((now - opened).total_seconds()),
     }
+
+
+def _position(position: HeldPosition | None, now: datetime) -> dict[str, Any] | None:
+    if position is None:
+        return None
+    opened = position.opened_at
+    age_seconds = None if opened is None else int((now - opened).total_seconds())
+    return {**position_numbers(position), "age_seconds": age_seconds}
