@@ -108,7 +108,10 @@ async def _ask(client: "openai.AsyncOpenAI", request: dict[str, Any], timeout_se
 async def _exchange(
     client: "openai.AsyncOpenAI", request: dict[str, Any], timeout_seconds: float
 ) -> tuple[str, bool, str]:
-    """The raw body (at most BODY_BYTES_MAX of it), whether it was longer, and the server's request id."""
+    """The raw body (at most BODY_BYTES_MAX of it), whether it was longer, and the server's request id.
+
+    A server may echo what it was sent: the key is taken out here, before anything is read, cut or kept of it.
+    """
     import httpx2
 
     timeout = httpx2.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS_MAX, timeout_seconds))
@@ -126,7 +129,7 @@ async def _exchange(
                 break
         request_id = response.headers.get("x-request-id", "")
     text = bytes(received[:BODY_BYTES_MAX]).decode("utf-8", errors="replace")
-    return text, len(received) > BODY_BYTES_MAX, request_id
+    return logs.without_secrets(text), len(received) > BODY_BYTES_MAX, logs.without_secrets(request_id)
 
 
 def _refused(error: "openai.APIStatusError") -> AdvisorUnavailable:

@@ -15,7 +15,7 @@ from market.models import Candle, Snapshot
 from proposals import rules, selectors, services
 from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
 from tests.proposals.conftest import KEY, SYMBOL, buy, no_trade
-from tests.proposals.model_server import Server, echoes, fails, hangs, hangs_up, says
+from tests.proposals.model_server import Server, completion, echoes, fails, hangs, hangs_up, says
 from tests.proposals.races import race
 from tradingbot.core import audit, clock
 from tradingbot.core.models import Alert, AuditRecord
@@ -264,6 +264,27 @@ def test_key_is_sent_and_is_in_no_row(
     rows = [Decision.objects.values().get(), Proposal.objects.values().get(), *AuditRecord.objects.values()]
     assert KEY not in repr(rows)
     assert "[redacted]" in proposal.decision.response_text
+
+
+def test_key_in_a_valid_answer_is_in_no_row(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    """The body was kept without it, the proposal read from the body was not."""
+
+    def leak(handler: Any) -> None:
+        text = json.loads(handler.raw)["messages"][-1]["content"]
+        answer = buy(json.loads(text[text.index("{") :]), reasons=f"Up. {handler.headers['authorization']}")
+        handler.send(
+            200, json.dumps(completion(json.dumps(answer)) | {"model": KEY}).encode(), x_request_id=KEY
+        )
+
+    model_server.scripts = [leak]
+
+    proposal = advise(strategy, now)
+
+    assert (proposal.status, proposal.action) == ("proposed", "BUY")
+    rows = [Decision.objects.values().get(), Proposal.objects.values().get(), *AuditRecord.objects.values()]
+    assert KEY not in repr(rows)
 
 
 # --- when it is asked ------------------------------------------------------------------------------------

@@ -19,10 +19,16 @@ def register_secret(value: str) -> None:
         _secrets.add(value)
 
 
-def redact(text: str) -> str:
-    """`text` without registered secrets and without the values of secret-looking names."""
+def without_secrets(text: str) -> str:
+    """`text` without registered secrets and otherwise as it is."""
     for value in _secrets:
         text = text.replace(value, REDACTED)
+    return text
+
+
+def redact(text: str) -> str:
+    """`text` without registered secrets and without the values of secret-looking names."""
+    text = without_secrets(text)
     for pattern in _PATTERNS:
         text = pattern.sub(rf"\1\2{REDACTED}", text)
     return text
