@@ -7,6 +7,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import Q
 
 from execution.contracts import ENTRY_KINDS, PROTECTIVE_ROLES, OrderStatus, Role
 from execution.models import (
@@ -69,9 +70,6 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
     quote_balance = balances.get(settings.QUOTE_ASSET)
     equity = _equity(balances, instruments, quotes) if balances else None
     losses = recent_losses()
-    sent = Order.objects.filter(
-        environment=ENVIRONMENT, sent_at__isnull=False, role=Role.ORDER, intent__kind__in=ENTRY_KINDS
-    )
     return Portfolio(
         quote_asset=settings.QUOTE_ASSET,
         free_quote=None if not balances else (quote_balance.free if quote_balance else ZERO),
@@ -97,8 +95,8 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
         ),
         realised_today_quote=realised_since(now.replace(hour=0, minute=0, second=0, microsecond=0)),
         unrealised_quote=_unrealised(held, quotes),
-        orders_last_minute=sent.filter(sent_at__gt=now - timedelta(minutes=1)).count(),
-        orders_last_hour=sent.filter(sent_at__gt=now - timedelta(hours=1)).count(),
+        orders_last_minute=_orders_since(now - timedelta(minutes=1)),
+        orders_last_hour=_orders_since(now - timedelta(hours=1)),
         pending_by_symbol=_pending(waiting),
         blocked_symbols=blocked_symbols(orders),
         reconciled=reconciled,
@@ -131,6 +129,15 @@ def _sellable_base(symbol: str, balance: AccountBalance) -> Decimal:
     if not balance.locked:
         return balance.free
     return balance.free + min(balance.locked, coins_locked(symbol))
+
+
+def _orders_since(start: datetime) -> int:
+    """Orders of proposals sent since `start`, and those that a worker has claimed and is about to send."""
+    return (
+        Order.objects.filter(environment=ENVIRONMENT, role=Role.ORDER, intent__kind__in=ENTRY_KINDS)
+        .filter(Q(sent_at__gt=start) | Q(status=OrderStatus.INTENT))
+        .count()
+    )
 
 
 def _counts(symbols: Iterable[str]) -> dict[str, int]:

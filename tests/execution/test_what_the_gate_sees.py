@@ -1,0 +1,37 @@
+"""What execution tells the gate of the account, between the steps of an order and after a clock was set back."""
+
+from datetime import timedelta
+
+import pytest
+
+from execution import selectors, services
+from execution.contracts import OrderStatus
+from risk.models import RiskLimits
+from tests.desk import Desk
+from tradingbot.core import clock
+
+pytestmark = pytest.mark.django_db
+
+
+def test_order_that_another_worker_is_about_to_send_counts_for_the_pace(desk: Desk) -> None:
+    """Two workers claim one after the other, before either has sent: the second is over the limit."""
+    newest = RiskLimits.objects.filter(environment=selectors.ENVIRONMENT).latest()
+    newest.pk, newest.version, newest.orders_per_minute_max = None, newest.version + 1, 1
+    newest.save()
+    first = desk.assess(desk.propose())
+    second = desk.assess(desk.propose(symbol="ETHUSDT"))
+
+    desk.claim(first)
+    refused = desk.claim(second)
+
+    assert (refused.status, "orders_per_minute" in refused.reason) == (OrderStatus.ABORTED, True)
+
+
+def test_pace_forgets_what_was_never_sent(desk: Desk) -> None:
+    order = desk.claim(desk.assess(desk.propose()))
+
+    services.abort_stale_intents(now=clock.now() + timedelta(minutes=1))
+
+    order.refresh_from_db()
+    assert order.status == OrderStatus.ABORTED
+    assert selectors.portfolio(now=clock.now()).orders_last_minute == 0
