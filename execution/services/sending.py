@@ -10,6 +10,7 @@ from django.utils.module_loading import import_string
 
 from execution import rules, selectors
 from execution.contracts import (
+    ENTRY_KINDS,
     Answer,
     ExchangeGateway,
     ExchangeRejected,
@@ -25,6 +26,7 @@ from execution.services.answering import record_answer
 from execution.services.applying import apply_report
 from execution.services.claiming import abort_intent, request_digest
 from execution.services.reconciling import request_reconciliation
+from risk import services as risk
 from tradingbot.core.alerts import raise_alert
 from tradingbot.core.announce import announce
 from tradingbot.core.audit import canonical_json, sha256_hex
@@ -60,7 +62,8 @@ def send_order(*, order_id: UUID, now: datetime) -> OrderStatus:
     try:
         if request_digest(request.endpoint, request.parameters) != order.intent.request_digest:
             return _refuse_changed(orders, now)
-        _begin(orders, request, now)
+        if not _begin(orders, request, now):
+            return OrderStatus.ABORTED
     except StaleState:
         order.refresh_from_db()
         return OrderStatus(order.status)
@@ -86,11 +89,16 @@ def _refuse_changed(orders: list[Order], now: datetime) -> OrderStatus:
     return OrderStatus.ABORTED
 
 
-def _begin(orders: list[Order], request: OrderRequest, now: datetime) -> None:
+def _begin(orders: list[Order], request: OrderRequest, now: datetime) -> bool:
+    """Make the step that sends; or abort, False, when the switch was moved since the claim."""
     canonical = canonical_json(
         {**request.parameters, "timestamp": request.timestamp_ms, "recvWindow": request.recv_window_ms}
     )
     with transaction.atomic():
+        forbidden = _forbidden_by_switch(orders[0])
+        if forbidden:
+            abort_intent(orders, forbidden, now)
+            return False
         for order in orders:
             transition(
                 order,
@@ -102,6 +110,15 @@ def _begin(orders: list[Order], request: OrderRequest, now: datetime) -> None:
                 request_sha256=sha256_hex(canonical),
             )
             _record_local(order, LifecycleKind.SUBMITTED, "sent once", now)
+    return True
+
+
+def _forbidden_by_switch(order: Order) -> str:
+    """Protection and closing leave whatever the switch says; the order of a proposal only as it was claimed."""
+    intent = order.intent
+    if intent.kind not in ENTRY_KINDS:
+        return ""
+    return risk.forbids_sending(claimed_under=intent.control_version, leaving=intent.side == "SELL")
 
 
 def _send(orders: list[Order], request: OrderRequest) -> OrderStatus:

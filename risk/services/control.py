@@ -54,6 +54,22 @@ def locked_control() -> TradingControl:
     return row
 
 
+def forbids_sending(*, claimed_under: int, leaving: bool) -> str:
+    """Why an order claimed under version `claimed_under` of the switch may not leave any more; empty: it may.
+
+    Locks the switch's row until the caller's transaction ends: a halt committed before it is obeyed, a later
+    one finds the order sent. An exit (`leaving`) goes on unless trading is halted.
+    """
+    row = TradingControl.objects.select_for_update().filter(pk=settings.TRADING_ENVIRONMENT).first()
+    if row is None:
+        return "the trading control cannot be read"
+    if row.version == claimed_under or (
+        leaving and row.status in (TradingState.REDUCING, TradingState.ACTIVE)
+    ):
+        return ""
+    return f"the trading control was set to {row.status} after the claim and before it was sent"
+
+
 def _check_arming(reason: str) -> None:
     if not reason.strip():
         raise ControlRefused("Arming needs a reason.", {"reason": "say why trading is armed"})

@@ -8,13 +8,14 @@ from django.contrib.auth.models import Group
 from pytest_django.fixtures import DjangoCaptureOnCommitCallbacks
 
 from execution import selectors, services
-from execution.models import OperatorRequest, OrderCancel
+from execution.contracts import OrderStatus
+from execution.models import OperatorRequest, Order, OrderCancel
 from risk import selectors as risk_selectors
 from risk import services as risk
 from risk.contracts import ControlRefused, KillScope, KillStatus, TradingState
 from risk.models import Kill
 from tests.desk import SYMBOL, Desk
-from tests.execution.protected import buy_at_limit, guard, open_stops
+from tests.execution.protected import buy_at_limit, guard, open_stops, sell_all
 from tests.execution.test_operating import carry_out, resting, sold
 from tradingbot.core import audit, clock
 from tradingbot.core.models import Alert
@@ -44,6 +45,15 @@ def work(desk: Desk, kill: Kill) -> Kill:
     return kill
 
 
+def claimed_exit(desk: Desk) -> Order:
+    """The sale of what is held, committed and not sent yet."""
+    guard(desk)
+    desk.reconcile()
+    exit_ = sell_all(desk)
+    services.prepare_exit(proposal_id=exit_.pk, exchange=services.gateway(), now=clock.now())
+    return desk.claim(exit_)
+
+
 def test_stop_leaves_an_open_entry_on_the_exchange(desk: Desk) -> None:
     resting(desk)
 
@@ -52,6 +62,53 @@ def test_stop_leaves_an_open_entry_on_the_exchange(desk: Desk) -> None:
     assert kill.status == KillStatus.DONE
     assert risk_selectors.trading_state() == TradingState.HALTED
     assert not OrderCancel.objects.exists()
+
+
+def test_entry_that_was_claimed_before_the_halt_is_not_sent_after_it(desk: Desk) -> None:
+    order = desk.claim(desk.assess(desk.propose()))
+    halt(KillScope.STOP_ENTRIES)
+
+    services.send_order(order_id=order.pk, now=clock.now())
+
+    order.refresh_from_db()
+    assert (order.status, desk.exchange.orders()) == (OrderStatus.ABORTED, [])
+    assert order.reserved_quote == 0
+    assert "trading control" in order.reason
+
+
+def test_entry_that_was_claimed_before_a_halt_is_not_sent_once_trading_is_armed_again(desk: Desk) -> None:
+    order = desk.claim(desk.assess(desk.propose()))
+    halt(KillScope.STOP_ENTRIES)
+    desk.arm()
+
+    services.send_order(order_id=order.pk, now=clock.now())
+
+    order.refresh_from_db()
+    assert (order.status, desk.exchange.orders()) == (OrderStatus.ABORTED, [])
+
+
+def test_exit_that_was_claimed_is_sent_while_only_exits_are_ordered(desk: Desk) -> None:
+    buy_at_limit(desk)
+    sale = claimed_exit(desk)
+    risk.set_trading_state(
+        state=TradingState.REDUCING, actor="risk-manager", reason="a drill", now=clock.now()
+    )
+
+    services.send_order(order_id=sale.pk, now=clock.now())
+
+    sale.refresh_from_db()
+    assert (sale.status, sale.exchange_status) == (OrderStatus.CONFIRMED, "FILLED")
+
+
+def test_exit_that_was_claimed_is_not_sent_after_a_halt(desk: Desk) -> None:
+    buy_at_limit(desk)
+    sale = claimed_exit(desk)
+    halt(KillScope.STOP_ENTRIES)
+
+    services.send_order(order_id=sale.pk, now=clock.now())
+
+    sale.refresh_from_db()
+    assert sale.status == OrderStatus.ABORTED
 
 
 def test_cancel_ends_open_entries_and_keeps_what_protects(desk: Desk) -> None:
