@@ -24,7 +24,7 @@ from risk.contracts import (
 )
 from risk.models import Assessment, Autonomy, Kill, LimitsRequest, RiskLimits, TradingControl
 from risk.rules.autonomy import RECOVERS_AFTER
-from risk.rules.limits import LIMIT_NAMES, loosened
+from risk.rules.limits import LIMIT_NAMES, loosened, under_ceilings
 from tradingbot.core.environments import Environment
 
 # live needs a passed and signed stage gate, and none can be on record yet.
@@ -58,8 +58,11 @@ def fee_rate() -> Decimal | None:
 
 
 def limits_of(row: RiskLimits) -> Limits:
-    """The limits that a row holds."""
-    return limits_of_values({name: getattr(row, name) for name in LIMIT_NAMES}, version=row.version)
+    """The limits that a row holds, none above its ceiling: one may have been lowered since."""
+    return limits_of_values(
+        under_ceilings({name: getattr(row, name) for name in LIMIT_NAMES}, settings.RISK_CEILINGS),
+        version=row.version,
+    )
 
 
 def limits_of_values(values: Mapping[str, Any], *, version: int) -> Limits:

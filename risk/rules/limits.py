@@ -66,6 +66,11 @@ def limit_errors(values: Mapping[str, Any], ceilings: Mapping[str, Decimal]) -> 
     return errors
 
 
+def under_ceilings(values: Mapping[str, Any], ceilings: Mapping[str, Decimal]) -> dict[str, Any]:
+    """`values` with what passes its ceiling taken down to it. More is looser for each limit that has one."""
+    return {n: min(value, ceilings[n]) if n in ceilings else value for n, value in values.items()}
+
+
 def _problem(name: str, value: Any, ceiling: Decimal | None) -> str:
     if name == "allowed_symbols":
         return _symbols_problem(value)

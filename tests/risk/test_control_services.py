@@ -266,3 +266,11 @@ def test_refused_changes_leave_no_audit_row(limits: RiskLimits) -> None:
         save(open_positions_max=-1)
 
     assert AuditRecord.objects.count() == before
+def test_ceiling_lowered_below_the_limits_in_force_counts_at_once(limits: RiskLimits, settings: Any) -> None:
+    settings.RISK_CEILINGS = settings.RISK_CEILINGS | {"order_notional_max_quote": Decimal(100)}
+
+    in_force = selectors.current_limits()
+
+    assert (in_force.order_notional_max_quote, in_force.gross_exposure_max_pct) == (100, 30)
+
+
