@@ -64,8 +64,7 @@ def halt(
     # Each by itself: none waits for the success of another.
     transaction.on_commit(lambda: _stamp(kill), robust=True)
     transaction.on_commit(lambda: _count(kill), robust=True)
-    transaction.on_commit(lambda: end_what_waits(kill), robust=True)
-    transaction.on_commit(lambda: _end_if_done(kill), robust=True)
+    transaction.on_commit(lambda: _end_at_once(kill), robust=True)
     return row
 
 
@@ -91,12 +90,15 @@ def _count(kill: Kill) -> None:
 
 def end_what_waits(kill: Kill) -> int:
     """End every proposal that waits for approval or for its order; how many. Safe to repeat."""
-    return proposals_services.cancel_pending(
-        actor=kill.actor, reason=f"trading halted: {kill.reason or 'no reason given'}", now=kill.asked_at
-    )
+    reason, total = f"trading halted: {kill.reason or 'no reason given'}", 0
+    while ended := proposals_services.cancel_pending(actor=kill.actor, reason=reason, now=kill.asked_at):
+        total += ended
+    return total
 
 
-def _end_if_done(kill: Kill) -> None:
+def _end_at_once(kill: Kill) -> None:
+    """What waits, and a kill that asks for no more. What fails here is left under way for the worker's sweep."""
+    end_what_waits(kill)
     if kill.scope != KillScope.STOP_ENTRIES:
         return
     with suppress(StaleState):  # a trading worker, which found the committed row, was faster

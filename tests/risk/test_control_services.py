@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, transaction
 from pytest_django.fixtures import DjangoCaptureOnCommitCallbacks
 
 from proposals.contracts import ProposalStatus
@@ -128,6 +128,38 @@ def test_halt_stands_when_the_cancelling_fails(
     services.halt(actor="olga", reason="alarm", now=NOW)
 
     assert state() == TradingState.HALTED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_halt_whose_cancelling_fails_is_left_under_way_for_a_worker(
+    control: TradingControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from proposals import services as proposals_services
+
+    def fail(**_: Any) -> int:
+        raise OperationalError("canceling statement due to lock timeout")
+
+    monkeypatch.setattr(proposals_services, "cancel_pending", fail)
+
+    services.halt(actor="olga", reason="alarm", now=NOW)
+
+    assert Kill.objects.get().status == KillStatus.UNDER_WAY
+
+
+@pytest.mark.django_db(transaction=True)
+def test_halt_ends_all_that_waits_however_many(
+    propose: Callable[..., Proposal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from proposals.services import approvals
+
+    monkeypatch.setattr(approvals, "CANCEL_BATCH", 1)
+    for _ in range(3):
+        services.assess_proposal(proposal_id=propose().pk, portfolio=PORTFOLIO, now=NOW)
+
+    services.halt(actor="olga", reason="alarm", now=NOW)
+
+    assert {row.status for row in Proposal.objects.all()} == {ProposalStatus.EXPIRED}
+    assert Kill.objects.get().status == KillStatus.DONE
 
 
 @pytest.mark.django_db(transaction=True)
@@ -259,13 +291,6 @@ def test_limits_that_are_not_on_record_raise() -> None:
         selectors.current_limits()
 
 
-def test_refused_changes_leave_no_audit_row(limits: RiskLimits) -> None:
-    before = AuditRecord.objects.count()
-
-    with pytest.raises(ControlRefused):
-        save(open_positions_max=-1)
-
-    assert AuditRecord.objects.count() == before
 def test_ceiling_lowered_below_the_limits_in_force_counts_at_once(limits: RiskLimits, settings: Any) -> None:
     settings.RISK_CEILINGS = settings.RISK_CEILINGS | {"order_notional_max_quote": Decimal(100)}
 
@@ -274,3 +299,10 @@ def test_ceiling_lowered_below_the_limits_in_force_counts_at_once(limits: RiskLi
     assert (in_force.order_notional_max_quote, in_force.gross_exposure_max_pct) == (100, 30)
 
 
+def test_refused_changes_leave_no_audit_row(limits: RiskLimits) -> None:
+    before = AuditRecord.objects.count()
+
+    with pytest.raises(ControlRefused):
+        save(open_positions_max=-1)
+
+    assert AuditRecord.objects.count() == before
