@@ -58,7 +58,7 @@ class ShownAutonomy:
 def autonomy_shown() -> ShownAutonomy:
     """What the desk may do by itself now, why no more, and the way back."""
     row, seen = selectors.autonomy_row(), selectors.autonomy()
-    if row is None or seen is None or clock.now() - seen.seen_at > AUTONOMY_SEEN_WITHIN:
+    if row is None or seen is None or abs(clock.now() - seen.seen_at) > AUTONOMY_SEEN_WITHIN:
         words = "The watch over the parts' health has not looked lately: nothing is ordered"
         return ShownAutonomy(row, "unknown", words, ["The trading worker has to run again."])
     return ShownAutonomy(row, seen.level, AUTONOMY_NAMES[seen.level], selectors.ways_back(row))

@@ -120,7 +120,7 @@ def ways_back(row: Autonomy) -> list[str]:
 
 def _why_not_autonomous(now: datetime, *, leaving: bool) -> list[str]:
     seen = autonomy()
-    if seen is None or now - seen.seen_at > AUTONOMY_SEEN_WITHIN:
+    if seen is None or abs(now - seen.seen_at) > AUTONOMY_SEEN_WITHIN:
         return ["the watch over the parts' health has not looked lately"]
     enough = AutonomyLevel.EXITS if leaving else AutonomyLevel.APPROVAL
     if seen.level.rank >= enough.rank:

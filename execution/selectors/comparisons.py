@@ -54,7 +54,7 @@ def reconciliation_state(now: datetime) -> tuple[bool, str]:
     age = now - run.finished_at
     if run.status == "degraded":
         return False, f"the last reconciliation was degraded: {run.note}"
-    if age > RECONCILED_WITHIN:
+    if abs(age) > RECONCILED_WITHIN:
         return False, f"the last reconciliation is {int(age.total_seconds())} s old"
     session = account_session_start()
     if session is not None and run.started_at < session:

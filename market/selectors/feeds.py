@@ -57,7 +57,7 @@ def _reason(row: FeedState, age: float | None, limit: float) -> str:
         return "connected, and what was missed is still being fetched"
     if age is None:
         return "connected, and no message has come yet"
-    if age > limit:
+    if abs(age) > limit:
         return f"no message for {age:.1f} s (limit {limit:.0f} s)"
     return ""
 

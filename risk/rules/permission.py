@@ -39,7 +39,7 @@ def autonomy(case: Case) -> Finding:
     if seen is None:
         raise Unreadable("whether the parts are healthy is not known: the watch over them never ran")
     age = case.gate.now - seen.seen_at
-    if age > AUTONOMY_SEEN_WITHIN:
+    if abs(age) > AUTONOMY_SEEN_WITHIN:
         raise Unreadable(f"the watch over the parts' health last looked {age.total_seconds():.0f} s ago")
     if not isinstance(seen.level, AutonomyLevel):
         raise Unreadable("the level that the parts' health allows cannot be read")

@@ -33,9 +33,9 @@ def follow_health(*, health: Health, now: datetime) -> Autonomy:
 def _follow(health: Health, now: datetime) -> Autonomy:
     Autonomy.objects.get_or_create(environment=settings.TRADING_ENVIRONMENT)
     row = Autonomy.objects.select_for_update().get(pk=settings.TRADING_ENVIRONMENT)
-    if row.seen_at is not None and row.seen_at > now:
-        return row  # another worker looked later
-    known = row.seen_at is not None and now - row.seen_at <= INTERRUPTED_AFTER
+    known = row.seen_at is not None and abs(now - row.seen_at) <= INTERRUPTED_AFTER
+    if known and row.seen_at > now:
+        return row  # another worker looked later; dated further ahead, the clock was set back
     before = {name: datetime.fromisoformat(at) for name, at in row.failing_since.items()} if known else {}
     results = rules.check_health(health)
     since = rules.failing_since(results, before, now)

@@ -35,3 +35,12 @@ def test_pace_forgets_what_was_never_sent(desk: Desk) -> None:
     order.refresh_from_db()
     assert order.status == OrderStatus.ABORTED
     assert selectors.portfolio(now=clock.now()).orders_last_minute == 0
+
+
+def test_comparison_dated_in_the_future_says_nothing_of_now(desk: Desk) -> None:
+    """The clock was set back: the last comparison is dated after now, and nobody has looked since."""
+    earlier = clock.now() - timedelta(hours=1)
+
+    books = selectors.portfolio(now=earlier)
+
+    assert books.reconciled is False

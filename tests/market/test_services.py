@@ -321,6 +321,13 @@ def test_a_silent_stream_is_stale_by_receive_time(now: datetime) -> None:
     assert selectors.stale_feeds(now + timedelta(seconds=6)) == ("market: no message for 6.0 s (limit 5 s)",)
 
 
+def test_a_message_dated_long_after_now_is_no_sign_of_life(now: datetime) -> None:
+    """The clock was set back: nothing has come since."""
+    set_feeds(now + MINUTE)
+
+    assert len(selectors.stale_feeds(now)) == 2
+
+
 def test_a_change_of_the_connection_is_announced_and_a_heartbeat_is_not(
     now: datetime, announced: list[Any]
 ) -> None:

@@ -175,6 +175,13 @@ def test_older_look_of_another_worker_changes_nothing(control: TradingControl) -
     assert look(STALE, NOW) == AUTO
 
 
+def test_watch_goes_on_when_the_clock_was_set_back(control: TradingControl) -> None:
+    """The newest look is dated long after now: no other worker looked later, the clock did."""
+    look(ALL_WELL, NOW + timedelta(hours=1))
+
+    assert look(STALE, NOW) == EXITS
+
+
 # --- enforced --------------------------------------------------------------------------------------------
 Propose = Callable[..., Proposal]
 SMALL = {"quote_amount": "49"}
@@ -219,6 +226,13 @@ def test_entry_may_only_be_looked_at_while_only_exits_are_ordered(propose: Propo
 
 def test_watch_that_is_silent_stops_everything(propose: Propose) -> None:
     Autonomy.objects.update(seen_at=NOW - timedelta(seconds=31))
+
+    assert assess(propose(answer=SMALL)).status == ProposalStatus.RISK_REJECTED
+    assert selectors.trading_armed(NOW, leaving=True)[0] is False
+
+
+def test_look_dated_long_after_now_stops_everything(propose: Propose) -> None:
+    Autonomy.objects.update(seen_at=NOW + timedelta(hours=1))
 
     assert assess(propose(answer=SMALL)).status == ProposalStatus.RISK_REJECTED
     assert selectors.trading_armed(NOW, leaving=True)[0] is False
