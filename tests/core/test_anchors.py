@@ -163,6 +163,32 @@ def test_a_missing_or_changed_or_unreadable_anchor_is_named(folder: Path) -> Non
     assert "anchor 2026-03-04.json cannot be read" in broken()
 
 
+def test_clock_that_jumped_ahead_and_came_back_breaks_no_anchor(folder: Path) -> None:
+    for number in (2, 40, 3, 1, 4):
+        assert day(folder, number)
+
+    assert "5 links, 5 anchors, the last of 2026-03-06" in verified()
+
+
+def test_anchor_missing_after_the_clock_had_jumped_is_named(folder: Path) -> None:
+    paths = [day(folder, number) for number in (1, 40, 2)]
+    ahead = paths[1]
+    assert ahead is not None
+
+    ahead.unlink()
+
+    assert "anchor 2026-03-04.json does not follow 2026-03-03.json" in broken()
+
+
+def test_anchor_that_cannot_be_read_holds_up_no_other(folder: Path) -> None:
+    first = day(folder, 1)
+    assert first is not None
+    first.chmod(0o600)
+    first.write_text("[]")
+
+    assert day(folder, 2)
+
+
 def test_anchor_that_is_no_file_is_told_in_a_sentence(folder: Path) -> None:
     anchor = day(folder, 1)
     assert anchor is not None

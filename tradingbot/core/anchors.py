@@ -2,7 +2,8 @@
 
 Whoever may rewrite the database can forge a whole chain that verifies; not one that verifies against files
 which were copied away before. Each anchor names the SHA-256 of the one before it, is written whole and once,
-and is never opened for writing again.
+and is never opened for writing again. Before means written before, not of an earlier day: a clock may jump
+ahead and come back.
 """
 
 import contextlib
@@ -42,28 +43,29 @@ def write_anchor(*, folder: Path, now: datetime) -> Path | None:
     if target.exists() or head is None or head.sequence == 0:
         return None
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    before = [path for path in _files(folder) if path.name < target.name]
     text = canonical_json(
         {
             "at": now,
             "sequence": head.sequence,
             "hash": bytes(head.hash).hex(),
             "links": AuditRecord.objects.filter(sequence__lte=head.sequence).count(),
-            "previous": sha256_hex(before[-1].read_bytes()) if before else "",
+            "previous": _end_of(folder),
         }
     )
     return target if _write_once(target, text + "\n") else None
 
 
 def verify(folder: Path) -> list[Anchor]:
-    """The anchors, oldest first, each held against the chain and the one before it; raises AnchorBroken."""
+    """The anchors as they were written, each held against the chain and the one before it; raises AnchorBroken."""
     found: list[Anchor] = []
-    for path in _files(folder):
-        anchor = _read(path)
+    left = [_read(path) for path in _files(folder)]
+    while left:
         last = found[-1] if found else None
-        if anchor.previous != (last.digest if last else ""):
-            raise AnchorBroken(f"anchor {anchor.name} does not follow {last.name if last else 'none'}: "
+        anchor = next((each for each in left if each.previous == (last.digest if last else "")), None)
+        if anchor is None:
+            raise AnchorBroken(f"anchor {left[0].name} does not follow {last.name if last else 'none'}: "
                                "one was changed or is missing")  # fmt: skip
+        left.remove(anchor)
         link = AuditRecord.objects.filter(sequence=anchor.sequence).values_list("hash", flat=True).first()
         since = last.sequence + 1 if last else 1
         if link is None:
@@ -78,6 +80,22 @@ def verify(folder: Path) -> list[Anchor]:
             )
         found.append(anchor)
     return found
+
+
+def _end_of(folder: Path) -> str:
+    """The SHA-256 of the anchor that no other follows; of several, which are a fault, that of the latest day."""
+    texts = [path.read_bytes() for path in _files(folder)]
+    followed = {_previous_of(text) for text in texts}
+    ends = [digest for text in texts if (digest := sha256_hex(text)) not in followed]
+    return ends[-1] if ends else ""
+
+
+def _previous_of(text: bytes) -> str:
+    """Empty for what is no anchor: a file that was spoilt must not hold up those to come."""
+    try:
+        return str(json.loads(text)["previous"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _files(folder: Path) -> list[Path]:
