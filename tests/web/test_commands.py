@@ -199,6 +199,16 @@ def test_halt_does_not_lead_to_another_site(client: Client, desk: seeding.Desk) 
     assert answer.url == "/"
 
 
+@pytest.mark.parametrize("path", ["//elsewhere.example/login/", "///elsewhere.example/"])
+def test_halt_from_an_address_that_reads_as_another_site_does_not_lead_there(
+    client: Client, desk: seeding.Desk, path: str
+) -> None:
+    """The page "not found" of such an address is ours and can halt like any other."""
+    answer = client.post("/halt/", HTTP_REFERER=f"http://testserver{path}")
+
+    assert answer.url == "/"
+
+
 def test_halt_that_cannot_be_done_says_so(
     client: Client, desk: seeding.Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

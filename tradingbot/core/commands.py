@@ -55,7 +55,9 @@ def came_from(request: HttpRequest, *, otherwise: str) -> str:
         parts = urlsplit(referrer)
         if parts.path == request.path:  # a command has no page of its own to go back to
             return otherwise
-        return f"{parts.path}?{parts.query}" if parts.query else parts.path
+        page = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        # "//elsewhere/" is a path of ours in the referrer and another site in a redirect.
+        return page if url_has_allowed_host_and_scheme(page, allowed_hosts=None) else otherwise
     return otherwise
 
 
