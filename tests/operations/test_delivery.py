@@ -15,7 +15,7 @@ from tests.operations.outbox import SECRET, channel, mail_server, raise_one
 from tests.operations.push_service import Sink, running_sink
 from tests.proposals.races import race
 from tests.web.conftest import wait_for
-from tradingbot.core import alerts, clock
+from tradingbot.core import alerts, clock, silences
 from tradingbot.core.models import Alert, AlertChannel, AlertDelivery, AlertNotice
 from tradingbot.operations import channels, delivery
 
@@ -308,6 +308,30 @@ def test_an_acknowledged_critical_alert_is_not_escalated(sink: Sink, at: Any) ->
         at(2 + 600)
 
     assert sink.received == []
+
+
+def test_silenced_alert_goes_to_the_second_channel_only_when_the_silence_has_ended(
+    sink: Sink, at: Any
+) -> None:
+    with running_sink() as works:
+        channel(works, "first")
+        channel(sink, "second", is_backup=True)
+        raise_one(severity="critical")
+        at(2)
+        silences.add_silence(
+            kind="divergence",
+            lasts=timedelta(hours=1),
+            reason="known",
+            actor="ana",
+            now=NOW + timedelta(seconds=60),
+        )
+
+        at(60 + 3599)
+        told_meanwhile = len(sink.received)
+        at(60 + 3600)
+
+    assert told_meanwhile == 0
+    assert len(sink.received) == 1
 
 
 def test_without_a_first_channel_the_second_is_told(sink: Sink, at: Any) -> None:

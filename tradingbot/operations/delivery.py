@@ -83,7 +83,11 @@ def _deliver(notice: AlertNotice, takers: Sequence[AlertChannel], now: datetime)
 
 @transaction.atomic
 def escalate(*, now: datetime) -> int:
-    """Tell the second channels of critical alerts that nobody acknowledged in time; how many alerts."""
+    """Tell the second channels of critical alerts that nobody acknowledged in time; how many alerts.
+
+    What is silenced is told when the silence ends, if nobody has acknowledged it by then.
+    """
+    running = silences.running_silences(now)
     late = AlertNotice.objects.select_for_update(skip_locked=True, of=("self",)).select_related("alert").filter(
         planned_at__lte=now - timedelta(seconds=settings.ALERT_ESCALATE_AFTER_SECONDS),
         escalated_at=None,
@@ -92,7 +96,9 @@ def escalate(*, now: datetime) -> int:
         alert__acknowledged_at=None,
         alert__resolved_at=None,
     )  # fmt: skip
-    return sum(_escalate(notice, now) for notice in late)
+    return sum(
+        _escalate(notice, now) for notice in late if not silences.silenced_until(notice.alert, running)
+    )
 
 
 def _escalate(notice: AlertNotice, now: datetime) -> int:
