@@ -125,3 +125,20 @@ def test_a_row_written_past_the_chain_breaks_it() -> None:
 
     with pytest.raises(CommandError, match="1 rows were written past it"):
         run("audit_verify")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_link_forged_past_the_end_of_the_chain_is_named() -> None:
+    write_links(3)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE core_auditrecord DISABLE TRIGGER USER")
+        cursor.execute(
+            "INSERT INTO core_auditrecord (at, actor, action, subject, body, sequence, previous_hash, hash) "
+            "SELECT at, actor, action, subject, body, 4, hash, sha256(hash || convert_to(body, 'UTF8')) "
+            "FROM core_auditrecord WHERE sequence = 3"
+        )
+        cursor.execute("ALTER TABLE core_auditrecord ENABLE TRIGGER USER")
+        cursor.execute("ALTER TABLE core_auditrecord DISABLE TRIGGER core_audit_no_truncate")  # as it was
+
+    with pytest.raises(CommandError, match="broken at link 4: it was written past the chain's end"):
+        run("audit_verify")

@@ -32,7 +32,9 @@ class Command(BaseCommand):
         outside, links, head = _counted()
         if outside:
             raise CommandError(f"audit chain broken: {outside} rows were written past it")
-        if head != links:
+        if links > head:
+            raise CommandError(f"audit chain broken at link {head + 1}: it was written past the chain's end")
+        if head > links:
             raise CommandError(f"audit chain broken at link {links + 1}: the end of the chain is missing")
         try:
             held = anchors.verify(Path(settings.AUDIT_ANCHORS_DIR))
