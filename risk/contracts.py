@@ -332,8 +332,8 @@ class GateInput:
     """Everything the gate may look at, gathered before; None or a missing key means unknown, which denies.
 
     A binding run judges `order`, the one about to be sent, and holds it against `approved_order`, the one the
-    approval binds to; `approved_by_person` says whether it was a person's. An advisory run has neither: it
-    forms its order from the proposal's fields.
+    approval binds to; `approvals` says how many people's it was, none for one by rule. An advisory run has
+    neither: it forms its order from the proposal's fields.
     """
 
     now: datetime
@@ -359,6 +359,6 @@ class GateInput:
     stop_price: Decimal | None
     target_price: Decimal | None
     confidence_pct: int | None
-    approved_by_person: bool = False
+    approvals: int = 0
     order: QuantisedOrder | None = None
     approved_order: QuantisedOrder | None = None

@@ -20,10 +20,20 @@ from risk.rules import freshness, halts, pace, permission, pricing, protection, 
 from risk.rules.halts import VOLATILITY_MINUTES
 from risk.rules.limits import LIMIT_NAMES
 from risk.rules.order import form_order, reduced_order
+from risk.rules.permission import PEOPLE_MAX
 from risk.rules.reading import Case, Finding, Unreadable
 from tradingbot.core.decimals import wide_context
 
-__all__ = ["LIMIT_NAMES", "RULES", "VOLATILITY_MINUTES", "Rule", "evaluate", "people_needed", "reduced_order"]
+__all__ = [
+    "LIMIT_NAMES",
+    "PEOPLE_MAX",
+    "RULES",
+    "VOLATILITY_MINUTES",
+    "Rule",
+    "evaluate",
+    "people_needed",
+    "reduced_order",
+]
 
 # What reading a wrong input can raise: each denies, none gets out. Decimal's own errors are ArithmeticErrors.
 UNREADABLE = (
@@ -105,14 +115,11 @@ def people_needed(verdict: Verdict, limits: Limits, autonomy: SeenAutonomy | Non
     """
     if verdict.order is None:
         return 1
-    if verdict.order.notional_quote >= limits.two_person_threshold_quote:
-        return 2
+    by_size = permission.people_by_size(verdict.order.notional_quote, limits)
     by_itself = autonomy is not None and autonomy.level is AutonomyLevel.AUTO
-    if verdict.order.side is Side.BUY and not by_itself:
-        return 1
-    if verdict.held or verdict.order.notional_quote >= limits.approval_threshold_quote:
-        return 1
-    return 0
+    if verdict.held or (verdict.order.side is Side.BUY and not by_itself):
+        return max(by_size, 1)
+    return by_size
 
 
 def _order_of(gate: GateInput) -> tuple[QuantisedOrder | None, str]:

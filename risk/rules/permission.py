@@ -1,15 +1,20 @@
 """Rules about whether anything may be ordered at all, and whether this may be."""
 
+from decimal import Decimal
+
 from proposals.contracts import QuantisedOrder, Side
 from risk.contracts import (
     AUTONOMY_NAMES,
     AUTONOMY_SEEN_WITHIN,
     AutonomyLevel,
+    Limits,
     RuleVerdict,
     TradingState,
 )
-from risk.rules.reading import Case, Finding, Unreadable, count, finding, positive
+from risk.rules.reading import Case, Finding, Unreadable, count, finding, not_negative, positive
 from tradingbot.core.decimals import plain
+
+PEOPLE_MAX = 2  # no order takes more
 
 
 def trading_control(case: Case) -> Finding:
@@ -45,7 +50,7 @@ def autonomy(case: Case) -> Finding:
         raise Unreadable("the level that the parts' health allows cannot be read")
     if case.is_exit:
         needed = AutonomyLevel.EXITS
-    elif case.gate.binding and case.gate.approved_by_person is not True:
+    elif case.gate.binding and count(case.gate.approvals, "the number of approvals") < 1:
         needed = AutonomyLevel.AUTO
     else:
         needed = AutonomyLevel.APPROVAL
@@ -154,7 +159,7 @@ _BOUND = ("symbol", "side", "order_type", "time_in_force", "quantity", "price", 
 
 
 def order_matches_approval(case: Case) -> Finding:
-    """What is about to be sent must be what the approval binds to (invariant 2)."""
+    """What is about to be sent must be what the approval binds to (invariant 2), by as many people as it takes now."""
     if not case.gate.binding:
         return finding(True, observed="advice", limit="", good="nothing is approved yet", bad="")
     order, approved = case.order, case.gate.approved_order
@@ -163,12 +168,26 @@ def order_matches_approval(case: Case) -> Finding:
     different = [name for name in _BOUND if getattr(order, name) != getattr(approved, name)]
     if order.symbol != case.gate.symbol:
         different.append("symbol of the proposal")
+    needed = people_by_size(positive(order.notional_quote, "the order's worth"), case.limits)
+    if not different and count(case.gate.approvals, "the number of approvals") < needed:
+        different.append(f"people: the limits ask for {needed}, {case.gate.approvals} approved it")
     return finding(
         not different,
         observed=", ".join(different) or "equal",
         limit="equal",
         good="the order is the one that was approved",
         bad=f"the order differs from the approved one in: {', '.join(different)}",
+    )
+
+
+def people_by_size(notional_quote: Decimal, limits: Limits) -> int:
+    """How many different people must approve an order that is worth so much."""
+    if notional_quote >= not_negative(
+        limits.two_person_threshold_quote, "the limit two_person_threshold_quote"
+    ):
+        return PEOPLE_MAX
+    return int(
+        notional_quote >= not_negative(limits.approval_threshold_quote, "the limit approval_threshold_quote")
     )
 
 

@@ -82,8 +82,10 @@ def authorise_order(
     """
     list(TradingControl.objects.select_for_update().filter(pk=settings.TRADING_ENVIRONMENT))
     approved = order if replaces else proposals_selectors.order_of(proposal)
-    by_person = replaces or proposal.status == ProposalStatus.APPROVED
-    gate = _binding(proposal, portfolio, now, order=order, approved=approved, by_person=by_person)
+    approvals = proposal.approvals_required if proposal.status == ProposalStatus.APPROVED else 0
+    if replaces:
+        approvals = max(approvals, 1)
+    gate = _binding(proposal, portfolio, now, order=order, approved=approved, approvals=approvals)
     verdict = rules.evaluate(gate)
     _store(proposal, gate, verdict)
     if verdict.denied or verdict.held:
@@ -141,8 +143,9 @@ def _binding(
     *,
     order: QuantisedOrder,
     approved: QuantisedOrder,
-    by_person: bool = True,
+    approvals: int = rules.PEOPLE_MAX,
 ) -> GateInput:
+    """`approvals` is how many people's there are: where it is to be approved yet, as many as it may take."""
     return _gather(
         proposal,
         portfolio,
@@ -158,7 +161,7 @@ def _binding(
         target_price=approved.target_price,
         order=order,
         approved_order=approved,
-        approved_by_person=by_person,
+        approvals=approvals,
     )
 
 

@@ -164,10 +164,13 @@ def market_order(gate: GateInput) -> GateInput:
 
 
 def binding(gate: GateInput, **changes: Any) -> GateInput:
-    """The binding run for the order that `gate` comes to; `changes` apply to the order about to be sent."""
+    """The binding run for the order that `gate` comes to, approved by a person; `changes` apply to the order about
+    to be sent."""
     order = rules.evaluate(gate).order
     assert order is not None
-    return replace(gate, binding=True, order=order.model_copy(update=changes), approved_order=order)
+    return replace(
+        gate, binding=True, order=order.model_copy(update=changes), approved_order=order, approvals=1
+    )
 
 
 def order_of(**changes: Any) -> QuantisedOrder:

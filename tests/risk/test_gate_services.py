@@ -35,6 +35,9 @@ def assess(proposal: Proposal, **changes: Any) -> Proposal:
 
 
 def authorise(proposal: Proposal, **changes: Any) -> None:
+    """As claimed; what waited for people was approved by as many as it took."""
+    if proposal.status == ProposalStatus.PENDING_APPROVAL:
+        proposal.status = ProposalStatus.APPROVED
     order = proposals_selectors.order_of(proposal).model_copy(update=changes)
     services.authorise_order(proposal=proposal, order=order, portfolio=PORTFOLIO, now=NOW)
 
@@ -161,6 +164,21 @@ def test_tightened_limits_refuse_what_was_approved_under_looser_ones(
     limits.save()
 
     with pytest.raises(NotAuthorised, match="order_notional"):
+        authorise(proposal)
+
+
+@pytest.mark.parametrize(
+    ("amount", "threshold"), [("49", "approval_threshold_quote"), ("200", "two_person_threshold_quote")]
+)
+def test_tightened_threshold_refuses_what_too_few_people_approved(
+    propose: Propose, limits: RiskLimits, amount: str, threshold: str
+) -> None:
+    proposal = assess(propose(answer={"quote_amount": amount}))
+    limits.pk, limits.version = None, 8
+    setattr(limits, threshold, proposal.notional_quote)
+    limits.save()
+
+    with pytest.raises(NotAuthorised, match="order_matches_approval"):
         authorise(proposal)
 
 

@@ -66,7 +66,11 @@ ALONE: dict[str, Inputs] = {
             lambda level: replace(BUY, autonomy=replace(AUTONOMY, level=level))
         ),
         st.sampled_from([AutonomyLevel.APPROVAL, AutonomyLevel.EXITS]).map(
-            lambda level: replace(binding(BUY), autonomy=replace(AUTONOMY, level=level))
+            lambda level: replace(
+                with_limits(binding(BUY), approval_threshold_quote=Decimal(201)),
+                approvals=0,
+                autonomy=replace(AUTONOMY, level=level),
+            )
         ),
         ago(30.001, 1e9).map(lambda at: replace(BUY, autonomy=replace(AUTONOMY, seen_at=at))),
         st.just(replace(BUY, autonomy=None)),
@@ -102,8 +106,10 @@ ALONE: dict[str, Inputs] = {
     "price_drift_guard": st.one_of(amounts("25125.70", "90000"), amounts("1", "24875")).map(
         lambda before: replace(binding(BUY), approved_order=order_of(reference_price=before))
     ),
-    "order_matches_approval": amounts("0.001", "0.00799", 5).map(
-        lambda quantity: binding(BUY, quantity=quantity)
+    "order_matches_approval": st.one_of(
+        amounts("0.001", "0.00799", 5).map(lambda quantity: binding(BUY, quantity=quantity)),
+        st.just(replace(binding(BUY), approvals=0)),
+        amounts("0", "200").map(lambda most: with_limits(binding(BUY), two_person_threshold_quote=most)),
     ),
     "filters": amounts("0.00801", "9000", 5).map(lambda least: with_filters(quantity_min=least)),
     "min_notional": amounts("0.01", "199.99").map(lambda most: with_filters(notional_max=most)),
