@@ -57,7 +57,9 @@ def _reason(row: FeedState, age: float | None, limit: float) -> str:
         return "connected, and what was missed is still being fetched"
     if age is None:
         return "connected, and no message has come yet"
-    if abs(age) > limit:
+    if age < -limit:
+        return f"the last message is dated {-age:.1f} s ahead: the clock was set back, and nothing came since"
+    if age > limit:
         return f"no message for {age:.1f} s (limit {limit:.0f} s)"
     return ""
 

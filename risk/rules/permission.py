@@ -169,14 +169,14 @@ def order_matches_approval(case: Case) -> Finding:
     if order.symbol != case.gate.symbol:
         different.append("symbol of the proposal")
     needed = people_by_size(positive(order.notional_quote, "the order's worth"), case.limits)
-    if not different and count(case.gate.approvals, "the number of approvals") < needed:
-        different.append(f"people: the limits ask for {needed}, {case.gate.approvals} approved it")
+    approvals = count(case.gate.approvals, "the number of approvals")
+    too_few = f"approved by {approvals} of the {needed} people that the limits in force ask for"
     return finding(
-        not different,
-        observed=", ".join(different) or "equal",
+        not different and approvals >= needed,
+        observed=", ".join(different) or (too_few if approvals < needed else "equal"),
         limit="equal",
         good="the order is the one that was approved",
-        bad=f"the order differs from the approved one in: {', '.join(different)}",
+        bad=f"the order differs from the approved one in: {', '.join(different)}" if different else too_few,
     )
 
 

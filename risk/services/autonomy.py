@@ -33,8 +33,9 @@ def follow_health(*, health: Health, now: datetime) -> Autonomy:
 def _follow(health: Health, now: datetime) -> Autonomy:
     Autonomy.objects.get_or_create(environment=settings.TRADING_ENVIRONMENT)
     row = Autonomy.objects.select_for_update().get(pk=settings.TRADING_ENVIRONMENT)
-    known = row.seen_at is not None and abs(now - row.seen_at) <= INTERRUPTED_AFTER
-    if known and row.seen_at > now:
+    ahead = row.seen_at - now if row.seen_at is not None else None
+    known = ahead is not None and abs(ahead) <= INTERRUPTED_AFTER
+    if ahead is not None and known and ahead > timedelta(0):
         return row  # another worker looked later; dated further ahead, the clock was set back
     before = {name: datetime.fromisoformat(at) for name, at in row.failing_since.items()} if known else {}
     results = rules.check_health(health)
