@@ -37,8 +37,9 @@ def record_verdict(
     """Move a proposed proposal on by the gate's `verdict` (every rule: name, verdict, observed, limit, reason).
 
     Any deny, or no `order`: risk_rejected. Else validated and at once auto_approved, or pending_approval when
-    `needs_person`: then `approvals_required` different people must approve. One that outlived its validity
-    before the gate saw it: expired. One of a shadow strategy that passes ends as `shadow`, without any digest.
+    `needs_person`: then `approvals_required` different people must approve. It waits for its time to live, but
+    never longer than the model said that it may; one that outlived its validity before the gate saw it: expired.
+    One of a shadow strategy that passes ends as `shadow`, without any digest.
     Raises DecisionRefused (ALREADY_ASSESSED) when the gate has spoken before.
     """
     proposal = Proposal.objects.select_for_update().get(pk=proposal_id)
@@ -67,7 +68,8 @@ def record_verdict(
             reason="a shadow strategy is never queued",
         )
         return proposal
-    expires_at = now + timedelta(seconds=approval_ttl_seconds if needs_person else auto_ttl_seconds)
+    ttl_seconds = approval_ttl_seconds if needs_person else auto_ttl_seconds
+    expires_at = min(now + timedelta(seconds=ttl_seconds), proposal.expires_at)
     digest = rules.digest_of(stored, limits_version, expires_at)
     target = ProposalStatus.PENDING_APPROVAL if needs_person else ProposalStatus.AUTO_APPROVED
     transition(

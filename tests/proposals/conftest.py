@@ -216,7 +216,7 @@ def proposed(strategy: Strategy, now: datetime) -> Callable[..., Proposal]:
             "action": "BUY",
             "answer": {},
             "created_at": now,
-            "expires_at": now + timedelta(seconds=120),
+            "expires_at": now + timedelta(seconds=900),
         }
         return Proposal.objects.create(**(fields | changes))
 

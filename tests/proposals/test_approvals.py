@@ -113,6 +113,19 @@ def test_no_order_is_rejected(proposed: Make, now: datetime) -> None:
     assert stored(judge(proposed(), now, order=None)).status == "risk_rejected"
 
 
+@pytest.mark.parametrize("needs_person", [True, False])
+def test_what_passed_waits_no_longer_than_the_model_said(
+    proposed: Make, now: datetime, needs_person: bool
+) -> None:
+    """`valid_for_seconds` is how long it may wait; the gate gave every proposal the time of the limits anew."""
+    valid_until = now + timedelta(seconds=30)
+
+    proposal = stored(judge(proposed(expires_at=valid_until), now, needs_person=needs_person))
+
+    assert proposal.expires_at == valid_until
+    assert proposal.digest == rules.digest_of(selectors.order_of(proposal), 3, valid_until)
+
+
 def test_verdict_after_the_models_validity_expires_the_proposal(proposed: Make, now: datetime) -> None:
     proposal = proposed()
 
@@ -222,7 +235,7 @@ def test_sweep_expires_what_is_past_its_time_and_only_that(proposed: Make, now: 
     waiting = judge(proposed(), now)
     auto = judge(proposed(), now, needs_person=False)
     approved = approve(judge(proposed(), now), now)
-    unseen = proposed()
+    unseen = proposed(expires_at=now + timedelta(seconds=120))
     claimed = claim(judge(proposed(), now, needs_person=False), now)
     fresh = judge(proposed(), now, approval_ttl_seconds=600)
 
