@@ -20,6 +20,7 @@ from execution.selectors.comparisons import open_divergences, reconciliation_sta
 from execution.selectors.health import health
 from execution.selectors.killing import is_dust, is_residue
 from execution.selectors.ledger import (
+    fee_rate,
     net_flow_quote,
     realised_since,
 )
@@ -28,6 +29,7 @@ from execution.selectors.protection import (
     ENVIRONMENT,
     coins_locked,
     live_orders,
+    unbooked_quote,
 )
 from market import selectors as market
 from market.contracts import Quote
@@ -49,7 +51,8 @@ def quotes_of(symbols: Iterable[str]) -> dict[str, Quote]:
 def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
     """The account as the gate sees it, without the proposal `excluding`; what is unknown is None.
 
-    Reservations are live orders and proposals that wait or are approved, each at its worst (invariant 4).
+    Reservations are live orders and proposals that wait or are approved, each at its worst, and purchases whose
+    trades are not booked yet (invariant 4).
     """
     instruments = {
         i.symbol: i.base_asset
@@ -65,6 +68,8 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
     orders = list(Order.objects.filter(live_orders()))
     waiting = _waiting(excluding)
     reserved_quote, reserved_base = _reservations(orders, waiting)
+    for symbol, paid in unbooked_quote(now).items():  # neither reserved any more nor held yet
+        reserved_quote[symbol] = reserved_quote.get(symbol, ZERO) + paid * (1 + fee_rate())
     reconciled, note = reconciliation_state(now)
     account = Account.objects.filter(environment=ENVIRONMENT).first()
     quote_balance = balances.get(settings.QUOTE_ASSET)

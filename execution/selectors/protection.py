@@ -3,13 +3,15 @@
 An order's own record is the only witness: a leg counts as live when the exchange said so and said nothing later.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import DecimalField, F, Q, Sum, Value
+from django.db.models import DecimalField, F, Q, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce
 
 from execution.contracts import (
@@ -32,6 +34,8 @@ ON_THE_BOOK = frozenset({ExchangeStatus.NEW, ExchangeStatus.PARTIALLY_FILLED})
 ROLE_RANK = {Role.ORDER: 0, Role.CLOSE: 0, Role.STOP: 1, Role.TARGET: 2}
 # Fills of an order that ended longer ago than this were compared by many reconciliations.
 BOOKS_WITHIN = timedelta(days=1)
+# Every completed comparison books them, and nothing is opened while none has completed for a few minutes.
+TOLD_WITHIN = timedelta(minutes=15)
 
 
 def live_orders() -> Q:
@@ -238,17 +242,29 @@ def filters_of(symbol: str) -> SymbolFilters | None:
 
 def unbooked_orders(symbol: str, now: datetime) -> list[Order]:
     """Orders that executed more than their booked fills come to: their trades are still to be told."""
+    return list(_unbooked(now - BOOKS_WITHIN).filter(symbol=symbol))
+
+
+def unbooked_quote(now: datetime) -> dict[str, Decimal]:
+    """What was paid by symbol, without fees, for purchases whose trades are still to be told."""
+    paid: dict[str, Decimal] = defaultdict(lambda: ZERO)
+    for order in _unbooked(now - TOLD_WITHIN).filter(side="BUY"):
+        share = 1 - order.booked / order.executed_quantity
+        paid[order.symbol] += order.cumulative_quote * share
+    return dict(paid)
+
+
+def _unbooked(since: datetime) -> QuerySet[Order, Any]:
     booked = Coalesce(
         Sum("fills__quantity"), Value(ZERO), output_field=DecimalField(max_digits=38, decimal_places=16)
     )
     recent = Order.objects.filter(
-        Q(closed_at__isnull=True) | Q(closed_at__gt=now - BOOKS_WITHIN),
+        Q(closed_at__isnull=True) | Q(closed_at__gt=since),
         environment=ENVIRONMENT,
         ledger=current_ledger(),
-        symbol=symbol,
         executed_quantity__gt=0,
     )
-    return list(recent.annotate(booked=booked).filter(booked__lt=F("executed_quantity")))
+    return recent.annotate(booked=booked).filter(booked__lt=F("executed_quantity"))
 
 
 def why_not_sellable(symbol: str, quantity: Decimal, now: datetime) -> str:

@@ -7,7 +7,7 @@ import pytest
 from execution import selectors, services
 from execution.contracts import OrderStatus
 from risk.models import RiskLimits
-from tests.desk import Desk
+from tests.desk import SYMBOL, Desk
 from tradingbot.core import clock
 
 pytestmark = pytest.mark.django_db
@@ -35,6 +35,27 @@ def test_pace_forgets_what_was_never_sent(desk: Desk) -> None:
     order.refresh_from_db()
     assert order.status == OrderStatus.ABORTED
     assert selectors.portfolio(now=clock.now()).orders_last_minute == 0
+
+
+def test_purchase_whose_trades_are_not_told_yet_counts_as_exposure(desk: Desk) -> None:
+    """An answer to a query names what was executed and no trades: the position comes with those, later."""
+    order = desk.claim(desk.assess(desk.propose()))
+    worst_quote = order.reserved_quote
+    desk.exchange.arm(kind="drop_answer", method="POST", path="/api/v3/order", count=1)
+    services.send_order(order_id=order.pk, now=clock.now())
+    services.probe_unknown(exchange=services.gateway(), now=clock.now() + timedelta(minutes=1))
+    order.refresh_from_db()
+    assert (order.exchange_status, order.fills.count()) == ("FILLED", 0)
+
+    reserved = selectors.portfolio(now=clock.now()).reserved_quote[SYMBOL]
+
+    assert order.cumulative_quote < reserved <= worst_quote
+
+    desk.refresh_feeds()
+    desk.reconcile()
+
+    books = selectors.portfolio(now=clock.now())
+    assert (books.reserved_quote.get(SYMBOL, 0), SYMBOL in books.holdings) == (0, True)
 
 
 def test_comparison_dated_in_the_future_says_nothing_of_now(desk: Desk) -> None:
