@@ -185,10 +185,12 @@ def claim_for_execution(*, proposal_id: UUID | str, digest: str, now: datetime, 
 
 
 def _check_people(proposal: Proposal) -> None:
-    """The votes once more, for a row that was made approved behind the services' back."""
-    people = selectors.approvers_of(proposal)
+    """The votes once more: for a row made approved behind the services' back, and for people who lost the right."""
+    people = selectors.who_may_approve(selectors.approvers_of(proposal))
     if len(people) < proposal.approvals_required:
-        raise DecisionRefused("VOTES_MISSING", "Too few different people approved this order.")
+        raise DecisionRefused(
+            "VOTES_MISSING", "Too few different people who may approve have approved this order."
+        )
     if selectors.only_requesters(proposal, people):
         raise DecisionRefused("VOTES_MISSING", "Nobody but who asked for the decision approved this order.")
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import Error, transaction
 
 from execution import selectors, services
@@ -196,15 +197,10 @@ def test_approval_of_a_moved_price_is_refused_with_the_drift(desk: Desk) -> None
 
 
 def test_approved_proposal_is_ordered(desk: Desk) -> None:
+    User.objects.create(username="ana", is_superuser=True)
     proposal = desk.assess(desk.propose(quote_amount="100"))
 
-    services.approve_proposal(
-        proposal_id=proposal.pk,
-        version=proposal.version,
-        digest=proposal.digest,
-        actor="ana",
-        now=clock.now(),
-    )
+    approve(proposal)
     order = desk.claim(proposal)
     services.send_order(order_id=order.pk, now=clock.now())
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import transaction
 
 from proposals import rules, selectors, services
@@ -28,8 +29,11 @@ DENY = {
 
 
 def approve(proposal: Proposal, now: datetime, **changes: Any) -> Proposal:
+    """By somebody who may."""
     arguments = {"version": proposal.version, "digest": proposal.digest, "actor": "operator1", "now": now}
-    return services.approve_proposal(proposal_id=proposal.pk, **(arguments | changes))
+    arguments |= changes
+    User.objects.get_or_create(username=arguments["actor"], defaults={"is_superuser": True})
+    return services.approve_proposal(proposal_id=proposal.pk, **arguments)
 
 
 def reject(proposal: Proposal, now: datetime, **changes: Any) -> Proposal:

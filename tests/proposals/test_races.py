@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import transaction
 
 from proposals import services
@@ -22,7 +23,8 @@ Race = Callable[[Callable[[], Any], Callable[[], Any]], tuple[Any, Any]]
 
 @pytest.fixture
 def race() -> Iterator[Race]:
-    """Two threads that keep their connections from round to round."""
+    """Two threads that keep their connections from round to round, for people who may approve."""
+    User.objects.bulk_create(User(username=name, is_superuser=True) for name in ("ana", "bob"))
     with two_hands() as both:
         yield both
 

@@ -2,17 +2,20 @@
 
 import json
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
 from django.http import HttpResponse
 from django.test import Client
 
 from execution.models import Account
 from proposals import rules, selectors, services
-from proposals.contracts import SHOWN_SECONDS_MAX
+from proposals.contracts import SHOWN_SECONDS_MAX, DecisionRefused
 from proposals.models import Proposal
 from risk.models import RiskLimits
 from tests.web import seeding
@@ -154,6 +157,47 @@ def test_two_people_approve_and_the_first_orders_nothing(row: Proposal) -> None:
     assert "1 of 2 approvals" in page
     assert "ana approved." in page
     assert "Approved by ana and bob at" in second.content.decode()
+
+
+LOST: dict[str, Callable[[User], object]] = {
+    "the role": lambda user: user.groups.clear(),
+    "the account's activity": lambda user: User.objects.filter(pk=user.pk).update(is_active=False),
+    "the account": lambda user: user.delete(),
+}
+
+
+@pytest.mark.parametrize("lost", LOST.values(), ids=LOST)
+def test_vote_of_somebody_who_may_not_approve_any_more_does_not_count(
+    row: Proposal, lost: Callable[[User], object]
+) -> None:
+    small(row, approvals_required=2)
+    send(signed_in("ana"), row, "approve", form(row, "ana"))
+
+    lost(User.objects.get(username="ana"))
+    bob = signed_in("bob")
+    page = bob.get(f"/approvals/{row.pk}/").content.decode()
+    second = send(bob, row, "approve", form(row, "bob"))
+
+    row.refresh_from_db()
+    assert "0 of 2 approvals" in page
+    assert "Nothing is ordered before somebody else approves" in said(second)
+    assert row.status == "pending_approval"
+
+
+@pytest.mark.parametrize("lost", LOST.values(), ids=LOST)
+def test_approved_order_is_not_claimed_when_an_approver_may_not_approve_any_more(
+    row: Proposal, lost: Callable[[User], object]
+) -> None:
+    small(row, approvals_required=2)
+    for name in ("ana", "bob"):
+        send(signed_in(name), row, "approve", form(row, name))
+
+    lost(User.objects.get(username="ana"))
+
+    with pytest.raises(DecisionRefused, match="Too few different people who may"), transaction.atomic():
+        services.claim_for_execution(
+            proposal_id=row.pk, digest=row.digest, now=clock.now(), actor="execution"
+        )
 
 
 def test_queue_says_which_proposal_takes_two_people(row: Proposal) -> None:
