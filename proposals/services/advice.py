@@ -9,7 +9,6 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
@@ -177,11 +176,7 @@ def _prepare(decision: Decision, now: datetime) -> Question:
 
 def _ask(decision: Decision, question: Question, call: _Call) -> Answer:
     """Ask through the breaker. The request is on record before it leaves."""
-    name = rules.breaker_name(
-        model=question.request["model"],
-        host=urlsplit(settings.OPENAI_BASE_URL).netloc.rpartition("@")[2],
-        shadow=decision.shadow,
-    )
+    name = breaker.name_of(model=question.request["model"], shadow=decision.shadow)
     lease_seconds = settings.ADVISOR_TIMEOUT_SECONDS + PROBE_LEASE_MARGIN_SECONDS
     token = breaker.enter_breaker(
         name=name, lease_seconds=lease_seconds, shadow=decision.shadow, now=call.now()

@@ -2,21 +2,32 @@
 
 closed --FAILURES_TO_OPEN in a row--> open --cool-down over--> half_open: exactly one probe, under a lease
 half_open --probe answered--> closed;  --probe failed--> open, twice as long;  --lease over--> next probe
+open, half_open --no strategy asks that model any more--> closed
 """
 
 import uuid
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.db import transaction
 
 from proposals import rules
 from proposals.contracts import AdvisorUnavailable
-from proposals.models import AdvisorBreaker
+from proposals.models import AdvisorBreaker, Strategy
+from proposals.selectors import budgets
 from tradingbot.core import alerts, audit
 from tradingbot.core.announce import announce
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
 ACTOR = "advisor"
+IDLE_AFTER = timedelta(hours=1)  # one that is asked for is probed long before
+
+
+def name_of(*, model: str, shadow: bool) -> str:
+    """The breaker of `model` at the server of the settings."""
+    host = urlsplit(settings.OPENAI_BASE_URL).netloc.rpartition("@")[2]
+    return rules.breaker_name(model=model, host=host, shadow=shadow)
 
 
 def enter_breaker(
@@ -51,13 +62,7 @@ def report_answer(*, name: str, token: uuid.UUID | None, now: datetime) -> None:
                 row.failures = 0
                 row.save(update_fields=["failures"])
         elif token is not None and token == row.probe_token:
-            row.failures = row.trips = 0
-            row.open_until = row.probe_token = row.probe_until = None
-            _change(row, CLOSED, now)
-            audit.record(
-                action="advisor_breaker.closed", subject=f"advisor_breaker:{name}", actor=ACTOR, now=now
-            )
-            alerts.resolve_alerts(dedupe_key=_alert_key(name), now=now)
+            _close(row, now, reason="the probe was answered")
             alerts.raise_alert(
                 kind="advisor_breaker_closed",
                 severity="info",
@@ -79,6 +84,41 @@ def report_failure(*, name: str, token: uuid.UUID | None, reason: str, now: date
         elif token is None or token != row.probe_token:
             return
         _open(row, reason, now)
+
+
+@transaction.atomic
+def close_unasked(*, now: datetime) -> int:
+    """Close the breakers of models that no strategy asks any more, for nobody will probe them; how many.
+
+    Their alerts would stay open, and be told anew, for ever.
+    """
+    asked = [
+        name_of(model=budgets.model_of(strategy), shadow=strategy.shadow)
+        for strategy in Strategy.objects.filter(enabled=True)
+    ]
+    rows = list(
+        AdvisorBreaker.objects.select_for_update(skip_locked=True)
+        .filter(changed_at__lt=now - IDLE_AFTER)
+        .exclude(state=CLOSED)
+        .exclude(name__in=asked)
+    )
+    for row in rows:
+        _close(row, now, reason="no strategy asks this model any more")
+    return len(rows)
+
+
+def _close(row: AdvisorBreaker, now: datetime, *, reason: str) -> None:
+    row.failures = row.trips = 0
+    row.open_until = row.probe_token = row.probe_until = None
+    _change(row, CLOSED, now)
+    audit.record(
+        action="advisor_breaker.closed",
+        subject=f"advisor_breaker:{row.name}",
+        actor=ACTOR,
+        now=now,
+        reason=reason,
+    )
+    alerts.resolve_alerts(dedupe_key=_alert_key(row.name), now=now)
 
 
 def _open(row: AdvisorBreaker, reason: str, now: datetime) -> None:

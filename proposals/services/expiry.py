@@ -1,4 +1,4 @@
-"""The sweep over time: proposals past their expiry, decisions whose worker died."""
+"""The sweep over time: proposals past their expiry, decisions whose worker died, breakers nobody probes."""
 
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from proposals.contracts import APPROVED_STATUSES, ProposalStatus
 from proposals.models import Decision
 from proposals.services.advice import ATTEMPTS_MAX, close_without_trade, count_use
 from proposals.services.asking import lapse_requests
+from proposals.services.breaker import close_unasked
 from proposals.services.verdicts import answer_alert
 from tradingbot.core.transitions import transition
 
@@ -25,12 +26,14 @@ _REASONS = {
 
 
 def expire_overdue(*, now: datetime) -> int:
-    """Expire proposals past their time and close interrupted decisions; how many rows ended.
+    """Expire proposals past their time, close interrupted decisions and breakers of models that are asked no more;
+    how many rows ended.
 
     Rows that another process holds are left for the next sweep. An expiry is never an approval, and an
     interrupted decision is never asked again.
     """
-    return _expire_proposals(now) + _close_interrupted(now) + lapse_requests(now=now)
+    ended = _expire_proposals(now) + _close_interrupted(now) + lapse_requests(now=now)
+    return ended + close_unasked(now=now)
 
 
 @transaction.atomic

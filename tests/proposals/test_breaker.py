@@ -2,12 +2,13 @@
 
 import uuid
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
-from proposals import rules
+from proposals import rules, services
 from proposals.contracts import AdvisorUnavailable
-from proposals.models import AdvisorBreaker
+from proposals.models import AdvisorBreaker, Strategy
 from proposals.services.breaker import enter_breaker, report_answer, report_failure
 from tests.proposals.races import race
 from tradingbot.core.audit import history
@@ -138,6 +139,26 @@ def test_six_workers_race_for_the_probe_and_one_gets_it(now: datetime) -> None:
     tokens = [o for o in outcomes if isinstance(o, uuid.UUID)]
     refusals = [o for o in outcomes if isinstance(o, AdvisorUnavailable)]
     assert (len(tokens), len(refusals)) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "left"), [({"model": "another"}, "closed"), ({"enabled": False}, "closed"), ({}, "open")]
+)
+def test_breaker_of_a_model_that_is_asked_no_more_closes_with_its_alert(
+    strategy: Strategy, now: datetime, settings: Any, change: dict[str, object], left: str
+) -> None:
+    """Nobody probed it again, so its alert stayed open for ever and was told anew every four hours."""
+    settings.OPENAI_BASE_URL = "http://host/v1"
+    Strategy.objects.filter(pk=strategy.pk).update(**{"model": "model", **change})
+    trip(now)
+
+    assert services.expire_overdue(now=now + timedelta(minutes=59)) == 0
+    services.expire_overdue(now=now + timedelta(minutes=61))
+
+    assert state() == left
+    assert Alert.objects.get(kind="advisor_breaker").resolved_at == (
+        now + timedelta(minutes=61) if left == "closed" else None
+    )
 
 
 def test_breaker_name_fits_its_row_and_stays_distinct() -> None:
