@@ -32,6 +32,7 @@ from proposals.models import Decision, DecisionRequest, Proposal, Strategy
 from proposals.selectors import budgets
 from proposals.services import breaker
 from proposals.services.questions import Question, build_question, position_numbers
+from proposals.services.strategies import budget_alert_key
 from tradingbot.core import alerts, audit, clock, logs
 from tradingbot.core.announce import announce
 from tradingbot.core.audit import canonical_json, sha256_hex
@@ -130,7 +131,7 @@ def _end_if_spent(decision: Decision, now: datetime) -> None:
     strategy = Strategy.objects.select_for_update(no_key=True).get(pk=decision.strategy_id)
     used = budgets.used_by(strategy, now, but=decision)
     refused = rules.why_no_call(budgets.budget_of(strategy), used, decision.model_requested)
-    key = f"advisor_budget:{strategy.pk}"
+    key = budget_alert_key(strategy)
     if refused is None:
         alerts.resolve_alerts(dedupe_key=key, now=now)
         return

@@ -5,7 +5,7 @@ from datetime import datetime
 from django.db import transaction
 
 from proposals.models import ModelPrice, Strategy
-from tradingbot.core import audit
+from tradingbot.core import alerts, audit
 
 _FIELDS = (
     "name",
@@ -24,11 +24,18 @@ _FIELDS = (
 )
 
 
+def budget_alert_key(strategy: Strategy) -> str:
+    """Of the alert that its budget is spent: closed by its next decision that may ask, or by switching it off."""
+    return f"advisor_budget:{strategy.pk}"
+
+
 @transaction.atomic
 def save_strategy(*, strategy: Strategy, actor: str, now: datetime) -> Strategy:
     """Write a new or changed strategy, whose fields the caller has validated."""
     before = Strategy.objects.filter(pk=strategy.pk).values(*_FIELDS).first()
     strategy.save()
+    if not strategy.enabled:
+        alerts.resolve_alerts(dedupe_key=budget_alert_key(strategy), now=now)
     audit.record(
         action="strategy.saved",
         subject=f"strategy:{strategy.pk}",

@@ -112,6 +112,21 @@ def test_budget_is_open_again_after_its_time_and_the_alert_closed(
     assert Alert.objects.get(kind="advisor_budget").resolved_at is not None
 
 
+def test_alert_of_a_spent_budget_ends_when_its_strategy_is_switched_off(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime
+) -> None:
+    """Only its next decision closed it, and a strategy that is off makes none: it was told anew for ever."""
+    limit(strategy, decisions_per_hour_max=0)
+    advise(strategy, now)
+    services.save_strategy(strategy=strategy, actor="boss", now=now)
+    assert Alert.objects.get(kind="advisor_budget").resolved_at is None
+
+    strategy.enabled = False
+    services.save_strategy(strategy=strategy, actor="boss", now=now)
+
+    assert Alert.objects.get(kind="advisor_budget").resolved_at == now
+
+
 def test_day_begins_at_midnight_utc(
     strategy: Strategy, market: Market, model_server: Server, now: datetime
 ) -> None:
