@@ -86,4 +86,7 @@ def secret(name: str, default: str | None = None) -> str:
             return Path(path).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise SettingError(f"{name}_FILE={path} cannot be read: {error.strerror}.") from error
+        except UnicodeDecodeError:
+            # Not chained: the error holds what was read.
+            raise SettingError(f"{name}_FILE={path} is not a text in UTF-8.") from None
     return text(name, default)

@@ -8,6 +8,7 @@ takes a second and 57 MB (reference/stack.md §1.1), which only the advisor's wo
 
 import asyncio
 import os
+import re
 import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ NO_KEY = "no-key"  # what local servers and the rehearsal model are sent
 CONNECT_SECONDS_MAX = 5.0
 DETAIL_LENGTH_MAX = 300
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_KEY = re.compile(r"[!-~]+")
 _TRANSIENT_STATUSES = {408, 409, 425, 429}
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
 _loops_lock = threading.Lock()
@@ -74,6 +76,11 @@ def _key() -> str:
         key = env.secret("OPENAI_API_KEY", NO_KEY)
     except env.SettingError as error:
         raise AdvisorUnavailable("AUTH", str(error)) from error
+    if not _KEY.fullmatch(key):
+        # Sent, it would come back in an error of the HTTP library, in a form that no redaction knows.
+        raise AdvisorUnavailable(
+            "AUTH", "OPENAI_API_KEY is no key: it must be one line of plain ASCII without blanks"
+        )
     if key != NO_KEY:
         logs.register_secret(key)
     return key

@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,6 +160,26 @@ def test_unreadable_key_file_is_said_and_nothing_is_sent(
 
     assert error.code == "AUTH"
     assert "OPENAI_API_KEY_FILE" in error.detail
+    assert model_server.requests == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"sk-fake-first\nsk-fake-second", "“sk-fake-first”".encode(), b"sk-fake-first\xff", b"sk-fake-first x"],
+)
+def test_key_file_that_holds_no_key_is_said_without_what_it_holds(
+    model_server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
+) -> None:
+    """Of two lines the HTTP library's error quoted both, escaped, so that no redaction knew them."""
+    (tmp_path / "key").write_bytes(content)
+    monkeypatch.setenv("OPENAI_API_KEY_FILE", str(tmp_path / "key"))
+    model_server.scripts = [says("hello")]
+
+    error = refused(model_server)
+
+    assert error.code == "AUTH"
+    assert "OPENAI_API_KEY" in error.detail
+    assert "sk-fake" not in str(error)
     assert model_server.requests == []
 
 
