@@ -149,8 +149,13 @@ def _line(found: dict[str, Any], by: tuple[str, ...]) -> Line:
 
 
 def calibration(rows: QuerySet[Any]) -> list[Bin]:
-    """Stated confidence against hits, in bins of ten; only what ended at its target or its stop."""
-    ended = rows.filter(score__in=[Score.TARGET, Score.STOP], proposal__confidence_pct__isnull=False)
+    """Stated confidence against hits, in bins of ten; only what ended at its target or its stop and had both."""
+    ended = rows.filter(
+        score__in=[Score.TARGET, Score.STOP],
+        proposal__confidence_pct__isnull=False,
+        stop_price__isnull=False,
+        target_price__isnull=False,
+    )
     found = (
         ended.annotate(low=_BIN)
         .values("low")

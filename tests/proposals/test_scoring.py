@@ -287,6 +287,18 @@ def test_board_sets_confidence_beside_what_came_true(board: dict[str, Proposal])
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("end", ["stop_price", "target_price"])
+def test_board_holds_no_confidence_against_what_could_end_in_one_way_only(
+    board: dict[str, Proposal], end: str
+) -> None:
+    """A purchase without a target was a miss whenever it was counted."""
+    ProposalScore.objects.filter(proposal=board["approved"]).update(**{end: None})
+
+    low, _ = scoreboard.calibration(scoreboard.scores(None))
+
+    assert (low.low, low.ended, low.stated_pct, low.hit_pct) == (60, 1, Decimal(64), Decimal(100))
+
+
 def test_board_counts_calls_and_tokens_of_each_model(board: dict[str, Proposal]) -> None:
     spent = scoreboard.spent(None)
 
