@@ -69,9 +69,14 @@ def cash_quote() -> Decimal:
 
 
 def net_flow_quote() -> Decimal | None:
-    """What deposits and withdrawals brought since the baseline, at the bid; None while one has no price."""
+    """What deposits and withdrawals brought since the baseline, at the bid; None while one has no price.
+
+    Of assets that equity counts: one that nothing here trades (an airdrop) is no part of either.
+    """
     total = ZERO
-    moved = BalanceMovement.objects.filter(this_ledger()).values("asset")
+    instruments = Instrument.objects.filter(environment=ENVIRONMENT)
+    counted = [settings.QUOTE_ASSET, *instruments.values_list("base_asset", flat=True)]
+    moved = BalanceMovement.objects.filter(this_ledger(), asset__in=counted).values("asset")
     for row in moved.annotate(total=Sum("amount")):
         if row["asset"] == settings.QUOTE_ASSET:
             total += row["total"]

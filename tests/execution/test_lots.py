@@ -28,6 +28,7 @@ from execution.models import (
 from execution.rules import accounting
 from execution.rules.accounting import Closing, Trade
 from execution.services import booking
+from market import selectors as market_selectors
 from market.models import Instrument
 from tests.desk import SYMBOL, Desk
 from tradingbot.core import clock
@@ -271,11 +272,14 @@ def test_a_point_of_the_equity_curve_holds_what_the_account_is_worth(desk: Desk)
     assert services.record_equity(now=now) is None  # one a minute
 
 
-def test_without_a_price_there_is_a_hole_in_the_curve_and_no_guess(desk: Desk) -> None:
+def test_without_a_price_there_is_a_hole_in_the_curve_and_no_guess(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     AccountBalance.objects.filter(asset="BTC").delete()
     BalanceMovement.objects.create(
-        environment=selectors.ENVIRONMENT, asset="NOPE", amount=1, event_key="x", at=clock.now()
+        environment=selectors.ENVIRONMENT, asset="BTC", amount=1, event_key="x", at=clock.now()
     )
+    monkeypatch.setattr(market_selectors, "latest_quote", lambda symbol: None)
 
     assert services.record_equity(now=clock.now()) is None
     assert not EquityPoint.objects.exists()

@@ -6,6 +6,7 @@ import pytest
 
 from execution import selectors, services
 from execution.contracts import OrderStatus
+from execution.models import AccountBalance, BalanceMovement
 from risk.models import RiskLimits
 from tests.desk import SYMBOL, Desk
 from tradingbot.core import clock
@@ -65,3 +66,18 @@ def test_comparison_dated_in_the_future_says_nothing_of_now(desk: Desk) -> None:
     books = selectors.portfolio(now=earlier)
 
     assert books.reconciled is False
+
+
+def test_deposit_of_an_asset_that_is_no_part_of_equity_leaves_the_peak_known(desk: Desk) -> None:
+    """An airdrop: nothing here trades it, equity leaves it out, and so must what moved equity."""
+    services.record_equity(now=clock.now())
+    BalanceMovement.objects.create(
+        environment=selectors.ENVIRONMENT, asset="XYZ", amount=7, event_key="airdrop", at=clock.now()
+    )
+    AccountBalance.objects.create(
+        environment=selectors.ENVIRONMENT, asset="XYZ", free=7, locked=0, as_of=clock.now()
+    )
+
+    books = selectors.portfolio(now=clock.now())
+
+    assert books.equity_peak_quote == books.equity_quote == 10_000
