@@ -50,29 +50,35 @@ def _carry_out(kill: Kill, exchange: ExchangeGateway, now: datetime) -> None:
     if kill.scope == KillScope.STOP_ENTRIES:
         risk.end_kill(kill=kill, status=KillStatus.DONE, detail="Nothing new is ordered.", now=now)
         return
-    if not _entries_ended(kill, exchange, now):
-        return
+    open_in = _cancel_entries(kill, exchange, now)
     if kill.scope == KillScope.FLATTEN:
-        _flatten(kill, clock_now())
+        _flatten(kill, open_in, clock_now())
+        return
+    if open_in:
         return
     detail = "No entry of ours is open on the exchange; what protects what is held stays."
     risk.end_kill(kill=kill, status=KillStatus.DONE, detail=detail, now=clock_now())
 
 
-def _entries_ended(kill: Kill, exchange: ExchangeGateway, now: datetime) -> bool:
-    """Cancel each open entry that was claimed before the switch moved; whether none is left."""
+def _cancel_entries(kill: Kill, exchange: ExchangeGateway, now: datetime) -> set[str]:
+    """Cancel each open entry that was claimed before the switch moved; the symbols in which one is left."""
     entries = [o for o in selectors.open_entries() if o.intent.control_version <= kill.control_version]
     for order in entries:
         # What of it filled is held: its protection is seen to by `guard_positions`, which no halt stops.
         cancel_intent(intent=order.intent, exchange=exchange, why="kill", actor=kill.actor, now=now)
         watch_position(symbol=order.symbol, now=clock_now())
     left = [o for o in selectors.open_entries() if o.intent.control_version <= kill.control_version]
-    return not left
+    return {order.symbol for order in left}
 
 
-def _flatten(kill: Kill, now: datetime) -> None:
-    """Ask once for the sale of each position; done when nothing is held that can be sold."""
-    held = selectors.sellable_positions()
+def _flatten(kill: Kill, open_in: set[str], now: datetime) -> None:
+    """Ask once for the sale of each position; done when nothing is held that can be sold.
+
+    Where an entry may still fill (`open_in`) it is sold after that, and no other position waits for it.
+    """
+    held = [position for position in selectors.sellable_positions() if position.symbol not in open_in]
+    if not held and open_in:
+        return
     if not held:
         risk.end_flatten(kill=kill, detail="Nothing is held that could be sold.", now=now)
         return
@@ -82,14 +88,14 @@ def _flatten(kill: Kill, now: datetime) -> None:
         for symbol, requests in asked.items()
         if len(requests) >= CLOSES_MAX and all(request.done_at for request in requests)
     ]
-    if hopeless:
+    if hopeless and not open_in:
         detail = (
             f"Not sold after {CLOSES_MAX} attempts: {', '.join(hopeless)}. {asked[hopeless[0]][-1].detail}"
         )
         risk.end_kill(kill=kill, status=KillStatus.INCOMPLETE, detail=detail, now=now)
         return
     for position in held:
-        if all(request.done_at for request in asked[position.symbol]):
+        if position.symbol not in hopeless and all(r.done_at for r in asked[position.symbol]):
             _ask(position, kill, now)
 
 

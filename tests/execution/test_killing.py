@@ -45,6 +45,11 @@ def work(desk: Desk, kill: Kill) -> Kill:
     return kill
 
 
+def eth_prices(desk: Desk) -> dict[str, str]:
+    mid = desk.quote("ETHUSDT").mid
+    return {"stop_price": f"{mid * Decimal('0.98'):.2f}", "target_price": f"{mid * Decimal('1.05'):.2f}"}
+
+
 def claimed_exit(desk: Desk) -> Order:
     """The sale of what is held, committed and not sent yet."""
     guard(desk)
@@ -209,6 +214,22 @@ def test_flatten_sells_each_position_once_and_halts_at_the_end(desk: Desk) -> No
     assert len(sold(desk)) == 1 and open_stops(desk) == []
     assert selectors.sellable_positions() == [] and selectors.open_entries() == []
     assert risk_selectors.trading_state() == TradingState.HALTED
+
+
+def test_flatten_sells_the_rest_while_the_fate_of_an_entry_is_unknown(desk: Desk) -> None:
+    buy_at_limit(desk)
+    guard(desk)
+    desk.exchange.arm(kind="drop_answer", method="POST", path="/api/v3/order", count=1)
+    lost = desk.buy(symbol="ETHUSDT", **eth_prices(desk))
+    assert lost.status == OrderStatus.UNKNOWN
+    kill = halt(KillScope.FLATTEN)
+
+    work(desk, kill)
+    carry_out(desk)
+
+    assert work(desk, kill).status == KillStatus.UNDER_WAY
+    assert [position.symbol for position in selectors.sellable_positions()] == []
+    assert risk_selectors.trading_state() == TradingState.REDUCING
 
 
 def test_flatten_is_refused_while_halted(desk: Desk) -> None:
