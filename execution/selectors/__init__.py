@@ -43,6 +43,7 @@ from execution.selectors.protection import (
     live_orders,
     open_counts,
     orders_of,
+    unbooked_quote,
     why_not_sellable,
 )
 
@@ -88,5 +89,6 @@ __all__ = [
     "reconciliation_state",
     "sellable_positions",
     "this_ledger",
+    "unbooked_quote",
     "why_not_sellable",
 ]

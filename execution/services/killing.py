@@ -52,7 +52,7 @@ def _carry_out(kill: Kill, exchange: ExchangeGateway, now: datetime) -> None:
         return
     open_in = _cancel_entries(kill, exchange, now)
     if kill.scope == KillScope.FLATTEN:
-        _flatten(kill, open_in, clock_now())
+        _flatten(kill, open_in | selectors.unbooked_quote(clock_now()).keys(), clock_now())
         return
     if open_in:
         return
@@ -74,7 +74,8 @@ def _cancel_entries(kill: Kill, exchange: ExchangeGateway, now: datetime) -> set
 def _flatten(kill: Kill, open_in: set[str], now: datetime) -> None:
     """Ask once for the sale of each position; done when nothing is held that can be sold.
 
-    Where an entry may still fill (`open_in`) it is sold after that, and no other position waits for it.
+    Where an entry may still fill, or trades are to be told (`open_in`), it is sold after that, and no other
+    position waits for it.
     """
     held = [position for position in selectors.sellable_positions() if position.symbol not in open_in]
     if not held and open_in:

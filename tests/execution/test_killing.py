@@ -1,5 +1,6 @@
 """The kill with its scopes against the real simulator: what each ends, what it leaves, when it took effect."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -230,6 +231,19 @@ def test_flatten_sells_the_rest_while_the_fate_of_an_entry_is_unknown(desk: Desk
     assert work(desk, kill).status == KillStatus.UNDER_WAY
     assert [position.symbol for position in selectors.sellable_positions()] == []
     assert risk_selectors.trading_state() == TradingState.REDUCING
+
+
+def test_flatten_waits_for_the_trades_of_a_purchase_that_are_not_told_yet(desk: Desk) -> None:
+    """A query said that it was filled: what it bought is on nobody's books yet, and is to be sold."""
+    desk.exchange.arm(kind="drop_answer", method="POST", path="/api/v3/order", count=1)
+    bought = desk.buy()
+    services.probe_unknown(exchange=services.gateway(), now=clock.now() + timedelta(minutes=1))
+    bought.refresh_from_db()
+    assert (bought.exchange_status, bought.fills.count()) == ("FILLED", 0)
+
+    kill = work(desk, halt(KillScope.FLATTEN))
+
+    assert (kill.status, risk_selectors.trading_state()) == (KillStatus.UNDER_WAY, TradingState.REDUCING)
 
 
 def test_flatten_is_refused_while_halted(desk: Desk) -> None:
