@@ -278,7 +278,6 @@ LOGGING = {
             "httpcore",
             "httpcore2",
             "websockets",
-            "urllib3",
             "openai",
             "celery.beat",
             "celery.app.trace",
@@ -286,5 +285,7 @@ LOGGING = {
             "binance",
             "picows",
         )
-    },
+    }
+    # At WARNING it quotes whole URLs, and those of alert channels hold their tokens in the path.
+    | {"urllib3": {"level": "ERROR"}},
 }

@@ -75,6 +75,24 @@ def test_a_short_word_is_not_taken_for_a_secret() -> None:
     assert logs.redact("a spot order") == "a spot order"
 
 
+def test_a_secret_within_a_longer_one_leaves_nothing_of_that_to_be_read() -> None:
+    for number in range(20):  # a set has no order of its own
+        logs.register_secret(f"{SECRET}-{number}-tail")
+
+    assert [logs.redact(f"{SECRET}-{number}-tail") for number in range(20)] == [logs.REDACTED] * 20
+
+
+def test_a_secret_that_is_registered_meanwhile_breaks_no_line() -> None:
+    class Line(str):
+        """While it is cut, another thread registers a secret."""
+
+        def replace(self, *words: Any) -> "Line":
+            logs.register_secret("another-obviously-fake-secret")
+            return Line(super().replace(*words))
+
+    assert logs.redact(Line(f"key {SECRET}")) == f"key {logs.REDACTED}"
+
+
 def test_the_settings_log_through_the_redacting_formatter(settings: Any) -> None:
     assert settings.LOGGING["formatters"]["line"]["()"] == "tradingbot.core.logs.RedactingFormatter"
     assert settings.LOGGING["root"]["handlers"] == ["stderr"]

@@ -238,6 +238,20 @@ def test_a_fault_of_a_plugin_is_a_receipt_and_holds_up_no_other_channel(
     assert "ZeroDivisionError" in AlertDelivery.objects.get(channel__name="broken").last_error
 
 
+def test_the_address_is_not_logged_when_its_server_answers_with_nonsense(
+    sink: Sink, at: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """urllib3 warns of headers that it cannot read and quotes the whole URL, with the token in its path."""
+    sink.headers = {"Server": "x\r\nno header at all\r\nAge: 1"}
+    channel(sink)
+    raise_one()
+
+    at(2)
+
+    assert len(sink.received) == 1
+    assert SECRET not in caplog.text
+
+
 def test_the_second_channel_is_told_as_soon_as_a_first_one_fails(sink: Sink, at: Any) -> None:
     with running_sink() as broken:
         broken.status = 500

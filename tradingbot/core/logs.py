@@ -21,7 +21,7 @@ def register_secret(value: str) -> None:
 
 def without_secrets(text: str) -> str:
     """`text` without registered secrets and otherwise as it is."""
-    for value in _secrets:
+    for value in sorted(_secrets, key=len, reverse=True):  # a copy: other threads register meanwhile
         text = text.replace(value, REDACTED)
     return text
 
