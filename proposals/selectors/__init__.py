@@ -1,11 +1,10 @@
 """What others may read of proposing: what is due, what waits, what was decided."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.db.models import Q, QuerySet
 
 from market import selectors as market_selectors
@@ -19,7 +18,7 @@ from proposals.contracts import (
     QuantisedOrder,
 )
 from proposals.models import AdvisorBreaker, Decision, DecisionRequest, Proposal, Strategy
-from tradingbot.core.permissions import Deed, may
+from tradingbot.core.permissions import Deed, who_may
 
 HOUR = timedelta(hours=1)
 # A decision without an end is a killed worker's after the call's own deadline and this much more.
@@ -195,23 +194,13 @@ def pending(now: datetime) -> list[Proposal]:
 def people_for(proposal: Proposal) -> list[str]:
     """Whose approval of the proposal as it stands (this version, this digest) counts, in their order."""
     votes = proposal.votes.filter(version=proposal.version, digest=proposal.digest).order_by("at", "pk")
-    return who_may_approve(votes.values_list("actor", flat=True))
+    return who_may(votes.values_list("actor", flat=True), Deed.APPROVE)
 
 
 def approvers_of(proposal: Proposal) -> list[str]:
     """Everybody who approved the order of the row, whatever its version became since."""
     votes = proposal.votes.filter(digest=proposal.digest).order_by("at", "pk")
     return list(dict.fromkeys(votes.values_list("actor", flat=True)))
-
-
-def who_may_approve(names: Iterable[str]) -> list[str]:
-    """Those of `names` whose account is active and holds the right now."""
-    asked = list(names)
-    if not asked:
-        return []
-    users = get_user_model().objects.filter(username__in=asked, is_active=True)
-    may_now = {user.get_username() for user in users if may(user, Deed.APPROVE)}
-    return [name for name in asked if name in may_now]
 
 
 # --- what a row says -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from proposals.models import ApprovalVote, Proposal
 from proposals.services.verdicts import answer_alert
 from tradingbot.core import audit
 from tradingbot.core.announce import announce
+from tradingbot.core.permissions import Deed, who_may
 from tradingbot.core.transitions import transition
 
 REASON_LENGTH_MAX = 300
@@ -186,7 +187,7 @@ def claim_for_execution(*, proposal_id: UUID | str, digest: str, now: datetime, 
 
 def _check_people(proposal: Proposal) -> None:
     """The votes once more: for a row made approved behind the services' back, and for people who lost the right."""
-    people = selectors.who_may_approve(selectors.approvers_of(proposal))
+    people = who_may(selectors.approvers_of(proposal), Deed.APPROVE)
     if len(people) < proposal.approvals_required:
         raise DecisionRefused(
             "VOTES_MISSING", "Too few different people who may approve have approved this order."

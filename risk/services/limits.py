@@ -15,6 +15,7 @@ from risk.rules.limits import LIMIT_NAMES, as_text, from_text, limit_errors, loo
 from tradingbot.core import alerts, audit
 from tradingbot.core.announce import announce
 from tradingbot.core.decimals import plain
+from tradingbot.core.permissions import Deed, who_may
 from tradingbot.core.transitions import transition
 
 REASON_LENGTH_MAX = 300
@@ -101,8 +102,8 @@ def request_limits(*, values: Mapping[str, Any], actor: str, reason: str, now: d
 def answer_request(*, request_id: int, confirm: bool, actor: str, now: datetime) -> LimitsRequest:
     """Confirm or decline a request for looser limits; confirmed, it is in force at once.
 
-    Raises ControlRefused: answered before, confirmed by the one who asked, or written against limits that
-    are no longer in force. Who asked may withdraw it by declining.
+    Raises ControlRefused: answered before, confirmed by the one who asked, asked by somebody who lost the role,
+    or written against limits that are no longer in force. Who asked may withdraw it by declining.
     """
     _hold_the_switch()
     row = LimitsRequest.objects.select_for_update().get(
@@ -114,6 +115,11 @@ def answer_request(*, request_id: int, confirm: bool, actor: str, now: datetime)
         )
     if confirm and actor == row.requested_by:
         raise ControlRefused("You asked for it yourself: another risk manager has to confirm.")
+    if confirm and not who_may([row.requested_by], Deed.SET_LIMITS):
+        raise ControlRefused(
+            f"It was asked for by {row.requested_by}, who may not set limits any more. Ask for it yourself: "
+            "then another risk manager confirms it."
+        )
     if confirm and selectors.current_limits().version != row.base_version:
         raise ControlRefused(
             f"The limits changed since: it was written against version {row.base_version}. Ask again."

@@ -261,6 +261,27 @@ def test_without_the_role_nobody_confirms(rita: Client, limits: RiskLimits, role
     assert selectors.current_limits().version == 7
 
 
+@pytest.mark.parametrize("lost", ["the role", "the account's activity"])
+def test_request_of_somebody_who_may_not_set_limits_any_more_is_not_confirmed(
+    rita: Client, limits: RiskLimits, lost: str
+) -> None:
+    row = ask(rita)
+    asker = User.objects.get(username="rita")
+    if lost == "the role":
+        asker.groups.clear()
+    else:
+        User.objects.filter(pk=asker.pk).update(is_active=False)
+
+    sam = sign_in("sam", "risk_manager")
+    page = reply(sam, row, "confirm")
+
+    assert "by rita, who may not set limits any more" in page.content.decode()
+    assert selectors.current_limits().version == 7
+    reply(sam, row, "decline")
+    row.refresh_from_db()
+    assert row.status == "declined"
+
+
 def test_request_against_limits_no_longer_in_force_is_refused(rita: Client, limits: RiskLimits) -> None:
     row = ask(rita)
     rita.post(ADD, limits_data(open_positions_max="1"))

@@ -309,6 +309,7 @@ def test_limits_cells(role: str, direction: str, state: TradingState) -> None:
 @pytest.mark.parametrize("own", [False, True], ids=["another's", "own"])
 def test_limits_request_cells(role: str, answer: str, own: bool) -> None:
     client = sign_in(role)
+    sign_in("risk_manager", name="rita")
     waiting, confirmed, declined = LimitsRequestStatus
     for status in LimitsRequestStatus:
         row = request_by(role if own else "rita", status)

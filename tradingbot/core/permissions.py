@@ -3,11 +3,12 @@
 Which role holds which permission is written in `tradingbot.operations.roles`; a superuser holds all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from functools import wraps
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 
@@ -59,6 +60,16 @@ PERMISSIONS: dict[Deed, str] = {
 def may(user: Any, deed: Deed) -> bool:
     """Whether `user` may do `deed` now."""
     return bool(user.has_perm(PERMISSIONS[deed]))
+
+
+def who_may(names: Iterable[str], deed: Deed) -> list[str]:
+    """Those of `names` whose account is active and who may do `deed` now, in their order."""
+    asked = list(names)
+    if not asked:
+        return []
+    users = get_user_model().objects.filter(username__in=asked, is_active=True)
+    able = {user.get_username() for user in users if may(user, deed)}
+    return [name for name in asked if name in able]
 
 
 def needs(deed: Deed) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
