@@ -82,9 +82,13 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one model with one prompt was asked and used, `shadow` or not."""
+    """What one model with one prompt was asked and used, `shadow` or not.
+
+    `cost_usd` is that of the calls whose price was known, all but `calls_unpriced`.
+    """
 
     calls: int
+    calls_unpriced: int
     tokens: int
     cost_usd: Decimal | None
 
@@ -175,9 +179,13 @@ def spent(since: datetime | None) -> dict[tuple[Any, ...], Spent]:
     rows = rows if since is None else rows.filter(started_at__gte=since)
     by = ("model_requested", "prompt_version", "shadow")
     found = rows.values(*by).order_by(*by).annotate(
-        calls=Sum("attempts"), tokens=Sum("counted_tokens"), cost=Sum("cost_usd")
+        calls=Sum("attempts"), unpriced=Sum("attempts", filter=Q(cost_usd=None), default=0),
+        tokens=Sum("counted_tokens"), cost=Sum("cost_usd"),
     )  # fmt: skip
-    return {tuple(row[name] for name in by): Spent(row["calls"], row["tokens"], row["cost"]) for row in found}
+    return {
+        tuple(row[name] for name in by): Spent(row["calls"], row["unpriced"], row["tokens"], row["cost"])
+        for row in found
+    }
 
 
 CSV_COLUMNS = (

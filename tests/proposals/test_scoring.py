@@ -299,6 +299,24 @@ def test_board_holds_no_confidence_against_what_could_end_in_one_way_only(
     assert (low.low, low.ended, low.stated_pct, low.hit_pct) == (60, 1, Decimal(64), Decimal(100))
 
 
+def test_board_tells_calls_whose_cost_is_not_known(board: dict[str, Proposal], client: Client) -> None:
+    """Of three calls of which one had a price, the cost of that one stood there as that of all."""
+    Decision.objects.filter(pk=board["approved"].decision_id).update(cost_usd=Decimal("0.0033"))
+    Decision.objects.filter(shadow=True).update(cost_usd=Decimal(1))
+    client.force_login(seeding.operator())
+
+    spent = scoreboard.spent(None)
+    page = client.get("/scoreboard/?period=all").content.decode()
+
+    assert (spent["m-1", "v1", False].cost_usd, spent["m-1", "v1", False].calls_unpriced) == (
+        Decimal("0.0033"),
+        2,
+    )
+    assert spent["m-2", "v1", True].calls_unpriced == 0
+    assert page.count("without a price") == 1
+    assert "and 2 calls without a price" in page
+
+
 def test_board_counts_calls_and_tokens_of_each_model(board: dict[str, Proposal]) -> None:
     spent = scoreboard.spent(None)
 
