@@ -136,7 +136,8 @@ def scored(
     ProposalScore.objects.create(
         proposal=proposal, environment=seeding.ENVIRONMENT, symbol=proposal.symbol, side=side, score=score,
         fee_rate=Decimal("0.001"), size_quote=Decimal("963.0951"), quote=Decimal("64206"), waits=False,
-        stop_price=Decimal("63430.1"), target_price=Decimal("65800"), start=now, valid_until=now + timedelta(minutes=5), next_minute=now,
+        stop_price=Decimal("63430.1"), target_price=Decimal("65800"), start=now,
+        valid_until=now + timedelta(minutes=5), next_minute=now,
         looked_at=now, settled_at=now if ended else None, **net,
     )  # fmt: skip
     return proposal
