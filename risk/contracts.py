@@ -264,7 +264,8 @@ class Portfolio:
     `reserved_quote` / `reserved_base` are unknown, open and pending orders counted at their worst
     (invariant 4), by symbol, without the proposal under judgement. `free_quote` and `free_base` (by symbol,
     of its base asset) are the exchange's own free amounts. `pending_by_symbol` lists the sides of proposals
-    that wait or are approved and not claimed yet. `equity_peak_quote` is the highest equity so far, as if all
+    that wait or are approved and not claimed yet. `carried_gain_quote` is the unrealised gain that stood at
+    00:00 UTC, 0 where it was a loss: no result of today. `equity_peak_quote` is the highest equity so far, as if all
     deposits and withdrawals until now had been made before it. `loss_streak` counts the last exits that lost,
     back to the first that did not; `last_loss_by_symbol` tells when an exit of each symbol lost last.
     """
@@ -281,6 +282,7 @@ class Portfolio:
     unresolved_order_count: int
     realised_today_quote: Decimal | None
     unrealised_quote: Decimal | None
+    carried_gain_quote: Decimal | None
     orders_last_minute: int
     orders_last_hour: int
     pending_by_symbol: dict[str, list[str]]

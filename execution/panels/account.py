@@ -125,10 +125,9 @@ class Use:
 def account(user: Any, argument: str) -> dict[str, Any]:
     """Equity, result of the day, and how much of each limit is used."""
     books, limits = selectors.portfolio(now=clock.now()), limits_in_force()
-    realised, unrealised = books.realised_today_quote, books.unrealised_quote
     return {
         "books": books,
-        "day": realised + unrealised if realised is not None and unrealised is not None else None,
+        "day": _result_today(books),
         "held_count": len(books.holdings),
         "limits": limits,
         "uses": _uses(books, limits) if limits else [],
@@ -168,10 +167,22 @@ def _exposure_pct(books: Portfolio) -> tuple[Decimal | None, Decimal | None]:
 
 
 def _loss_today_pct(books: Portfolio) -> Decimal | None:
-    realised, unrealised = books.realised_today_quote, books.unrealised_quote
-    if realised is None or unrealised is None or not books.equity_quote:
+    result = _result_today(books)
+    if result is None or not books.equity_quote:
         return None
-    return max(ZERO, -(realised + unrealised)) * 100 / books.equity_quote
+    return max(ZERO, -result) * 100 / books.equity_quote
+
+
+def _result_today(books: Portfolio) -> Decimal | None:
+    """As the gate reckons it; None while something is unknown."""
+    realised, unrealised, carried = (
+        books.realised_today_quote,
+        books.unrealised_quote,
+        books.carried_gain_quote,
+    )
+    if realised is None or unrealised is None or carried is None:
+        return None
+    return realised + unrealised - carried
 
 
 def limits_in_force() -> Limits | None:

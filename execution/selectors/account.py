@@ -20,6 +20,7 @@ from execution.selectors.comparisons import open_divergences, reconciliation_sta
 from execution.selectors.health import health
 from execution.selectors.killing import is_dust, is_residue
 from execution.selectors.ledger import (
+    carried_gain_quote,
     fee_rate,
     net_flow_quote,
     realised_since,
@@ -75,6 +76,7 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
     quote_balance = balances.get(settings.QUOTE_ASSET)
     equity = _equity(balances, instruments, quotes) if balances else None
     losses = recent_losses()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     return Portfolio(
         quote_asset=settings.QUOTE_ASSET,
         free_quote=None if not balances else (quote_balance.free if quote_balance else ZERO),
@@ -98,8 +100,9 @@ def portfolio(*, now: datetime, excluding: UUID | None = None) -> Portfolio:
         unresolved_order_count=len(
             {o.intent_id for o in orders if o.status in {OrderStatus.UNKNOWN, OrderStatus.MANUAL_REVIEW}}
         ),
-        realised_today_quote=realised_since(now.replace(hour=0, minute=0, second=0, microsecond=0)),
+        realised_today_quote=realised_since(midnight),
         unrealised_quote=_unrealised(held, quotes),
+        carried_gain_quote=carried_gain_quote(midnight),
         orders_last_minute=_orders_since(now - timedelta(minutes=1)),
         orders_last_hour=_orders_since(now - timedelta(hours=1)),
         pending_by_symbol=_pending(waiting),

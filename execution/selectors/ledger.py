@@ -46,6 +46,18 @@ def realised_since(start: datetime) -> Decimal:
     return closings.aggregate(total=Sum("realised_pnl_quote"))["total"] or ZERO
 
 
+def carried_gain_quote(midnight: datetime) -> Decimal:
+    """The unrealised gain that stood at `midnight`, by the equity curve of the day before it; 0 for a loss."""
+    points = EquityPoint.objects.filter(
+        environment=ENVIRONMENT, at__lte=midnight, at__gt=midnight - timedelta(days=1)
+    )
+    account = Account.objects.filter(environment=ENVIRONMENT).first()
+    if account is None or account.baseline_at is None:
+        return ZERO
+    point = points.filter(at__gte=account.baseline_at).order_by("-at").first()
+    return ZERO if point is None else max(ZERO, point.unrealised_pnl_quote)
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerTotals:
     """What all positions of the environment have realised and paid in fees so far, in quote."""

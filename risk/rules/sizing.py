@@ -94,12 +94,18 @@ def open_orders(case: Case) -> Finding:
 
 
 def daily_loss(case: Case) -> Finding:
-    """Loss since 00:00 UTC, realised and unrealised, in percent of equity."""
+    """Loss since 00:00 UTC, realised and unrealised, in percent of equity.
+
+    A gain on paper of before is taken off, or it would hide what was lost since. A loss on paper of before
+    still counts: it is held on to.
+    """
     portfolio = case.gate.portfolio
     limit = not_negative(case.limits.daily_loss_max_pct, "the limit daily_loss_max_pct")
     equity = positive(portfolio.equity_quote, "the equity")
-    result = number(portfolio.realised_today_quote, "today's realised result") + number(
-        portfolio.unrealised_quote, "the unrealised result"
+    result = (
+        number(portfolio.realised_today_quote, "today's realised result")
+        + number(portfolio.unrealised_quote, "the unrealised result")
+        - not_negative(portfolio.carried_gain_quote, "the unrealised gain at 00:00 UTC")
     )
     loss = max(ZERO, -result)
     share = shown(loss * 100 / equity)

@@ -7,7 +7,7 @@ import pytest
 from django.conf import settings
 
 from execution import selectors, services
-from execution.models import AccountBalance, BalanceMovement, Fill, LotClosing
+from execution.models import Account, AccountBalance, BalanceMovement, EquityPoint, Fill, LotClosing
 from tests.desk import Desk
 from tradingbot.core import clock
 
@@ -102,3 +102,42 @@ def test_before_the_first_point_of_the_curve_the_present_is_the_peak(desk: Desk)
     books = selectors.portfolio(now=clock.now())
 
     assert books.equity_peak_quote == books.equity_quote is not None
+
+
+def stood_at(at: datetime, unrealised: str) -> None:
+    amounts = dict.fromkeys(("cash_quote", "realised_pnl_quote", "fees_quote", "net_flow_quote"), 0)
+    EquityPoint.objects.create(
+        environment=selectors.ENVIRONMENT,
+        at=at,
+        equity_quote=10_000,
+        unrealised_pnl_quote=D(unrealised),
+        **amounts,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before_midnight", "unrealised", "carried"),
+    [
+        (timedelta(0), "150", "150"),
+        (timedelta(minutes=7), "150", "150"),
+        (timedelta(0), "-150", "0"),
+        (timedelta(minutes=-1), "150", "0"),
+        (timedelta(hours=25), "150", "0"),
+    ],
+)
+def test_gain_that_stood_at_midnight_is_none_of_today(
+    desk: Desk, before_midnight: timedelta, unrealised: str, carried: str
+) -> None:
+    Account.objects.update(baseline_at=clock.now() - timedelta(days=9))
+    midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    stood_at(midnight - before_midnight, unrealised)
+
+    assert selectors.portfolio(now=midnight + timedelta(hours=5)).carried_gain_quote == D(carried)
+
+
+def test_gain_of_before_a_reset_is_not_carried(desk: Desk) -> None:
+    midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    Account.objects.update(baseline_at=midnight + timedelta(hours=1))
+    stood_at(midnight, "150")
+
+    assert selectors.portfolio(now=midnight + timedelta(hours=5)).carried_gain_quote == 0

@@ -107,6 +107,7 @@ PORTFOLIO = Portfolio(
     unresolved_order_count=0,
     realised_today_quote=Decimal("-20"),
     unrealised_quote=Decimal("10"),
+    carried_gain_quote=Decimal(0),
     orders_last_minute=1,
     orders_last_hour=10,
     pending_by_symbol={"ETHUSDT": ["BUY"]},

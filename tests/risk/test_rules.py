@@ -115,6 +115,15 @@ def test_equity_above_its_peak_is_no_drawdown_even_at_a_limit_of_zero() -> None:
     assert "drawdown" not in blocking(gate)
 
 
+def test_gain_of_before_midnight_hides_no_loss_of_today() -> None:
+    """300 were won on paper before the day began, and 250 of 10000 were lost since: 2.5 % is above the 2 %."""
+    gate = with_portfolio(
+        realised_today_quote=Decimal(-250), unrealised_quote=Decimal(300), carried_gain_quote=Decimal(300)
+    )
+
+    assert [(r.name, r.observed) for r in rules.evaluate(gate).denied] == [("daily_loss", "2.5")]
+
+
 def test_loss_of_another_symbol_cools_nothing_down() -> None:
     gate = with_portfolio(last_loss_by_symbol={"ETHUSDT": BUY.now})
 
@@ -343,6 +352,7 @@ def test_a_person_decides_while_a_rule_holds() -> None:
         (with_portfolio(free_quote=None), "balance"),
         (with_portfolio(realised_today_quote=None), "daily_loss"),
         (with_portfolio(unrealised_quote=None), "daily_loss"),
+        (with_portfolio(carried_gain_quote=None), "daily_loss"),
         (with_portfolio(clock_offset_ms=None), "clock_offset"),
         (
             with_portfolio(

@@ -75,6 +75,7 @@ def _concerns_entries_only(name: str, gate: GateInput) -> bool:
             "unresolved_order_count",
             "realised_today_quote",
             "unrealised_quote",
+            "carried_gain_quote",
             "equity_peak_quote",
             "loss_streak",
             "last_loss_at",
