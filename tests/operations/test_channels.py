@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core import serializers
 
 from tests.conftest import NOW
@@ -85,6 +86,7 @@ def test_a_lost_file_is_a_failure_that_says_what_to_do(sink: Sink, at: Any, own_
 def subscribe(sink: Sink, settings: Any) -> tuple[Browser, AlertChannel]:
     settings.PUSH_HOSTS = (f"127.0.0.1:{sink.port}",)
     browser = Browser(f"http://127.0.0.1:{sink.port}/send/abc")
+    User.objects.create(username="ana")
     row = channels.subscribe_device(subscription=browser.subscription, name="phone", actor="ana", now=NOW)
     return browser, row
 
@@ -125,6 +127,23 @@ def test_a_browser_that_unsubscribed_is_switched_off_and_that_is_audited(
     assert [link["action"] for link in audit.history(f"alert_channel:{row.pk}")] == [
         "alert_channel.subscribed", "alert_channel.switched_off",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("left", ["deactivated", "deleted"])
+def test_a_browser_of_somebody_who_may_not_sign_in_any_more_is_told_nothing(
+    sink: Sink, at: Any, settings: Any, left: str
+) -> None:
+    _, row = subscribe(sink, settings)
+    ana = User.objects.filter(username="ana")
+    _ = ana.delete() if left == "deleted" else ana.update(is_active=False)
+    raise_one()
+
+    at(2)
+
+    row.refresh_from_db()
+    assert sink.received == []
+    assert not row.enabled
+    assert audit.history(f"alert_channel:{row.pk}")[-1]["action"] == "alert_channel.switched_off"
 
 
 def test_a_push_service_is_not_followed_elsewhere(sink: Sink, at: Any, settings: Any) -> None:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from tradingbot.core import audit
@@ -113,8 +114,17 @@ def subscribe_device(*, subscription: str, name: str, actor: str, now: datetime)
     return channel
 
 
+@transaction.atomic
+def switch_off_devices_left(*, now: datetime) -> None:
+    """Switch off browsers whose person may not sign in any more: they would go on being told of the desk."""
+    people = get_user_model().objects.filter(is_active=True).values("username")
+    left = AlertChannel.objects.filter(enabled=True).exclude(owner="").exclude(owner__in=people)
+    for channel_id in left.values_list("pk", flat=True):
+        switch_off(channel_id=channel_id, reason="its person may not sign in any more", now=now)
+
+
 def switch_off(*, channel_id: int, reason: str, now: datetime) -> None:
-    """Use a channel no longer: its browser has unsubscribed. The caller holds the transaction."""
+    """Use a channel no longer. The caller holds the transaction."""
     if AlertChannel.objects.filter(pk=channel_id, enabled=True).update(enabled=False):
         audit.record(
             action="alert_channel.switched_off",

@@ -110,6 +110,7 @@ def _escalate(notice: AlertNotice, now: datetime) -> int:
 # --- deliveries to receipts ------------------------------------------------------------------------------
 def run(*, now: datetime) -> int:
     """Plan, then deliver what is due, critical first, until nothing is or the time is up; how many were tried."""
+    channels.switch_off_devices_left(now=now)
     plan_deliveries(now=now)
     escalate(now=now)
     until, tried = clock.monotonic_seconds() + RUN_SECONDS_MAX, 0
