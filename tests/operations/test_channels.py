@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core import serializers
+from django.db import connection, connections, transaction
 
 from tests.conftest import NOW
 from tests.operations.outbox import SECRET, channel, raise_one
 from tests.operations.push_service import Browser, Sink, running_sink
+from tests.web.conftest import wait_for
 from tradingbot.core import alerts, audit, silences
 from tradingbot.core.models import AlertChannel, AlertDelivery, AlertNotice
 from tradingbot.operations import channels, delivery
@@ -255,6 +258,35 @@ def test_a_silenced_alert_is_told_as_soon_as_a_person_ends_the_silence(sink: Sin
     at(62)
 
     assert len(sink.received) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_alert_that_is_just_being_silenced_is_told_when_a_person_ends_the_silence(sink: Sink) -> None:
+    channel(sink)
+    silence = silences.add_silence(
+        kind="divergence", lasts=timedelta(hours=1), reason="known", actor="ana", now=NOW
+    )
+    raise_one()
+    ended_at = NOW + timedelta(minutes=1)
+
+    def end() -> None:
+        silences.end_silence(silence_id=silence.pk, actor="ana", now=ended_at)
+        connections.close_all()
+
+    ending = threading.Thread(target=end)
+    with transaction.atomic():
+        delivery.plan_deliveries(now=NOW + timedelta(seconds=30))
+        ending.start()
+        wait_for(lambda: not ending.is_alive() or _somebody_waits_for_a_lock())
+    ending.join(30)
+
+    assert AlertNotice.objects.get().due_at == ended_at
+
+
+def _somebody_waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
 
 
 def test_an_alert_that_closed_under_its_silence_is_never_told(sink: Sink, at: Any) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from tradingbot.core import audit
 from tradingbot.core.announce import announce
@@ -101,7 +102,16 @@ def end_silence(*, silence_id: int, actor: str, now: datetime) -> bool:
 
 def running_silences(now: datetime) -> list[AlertSilence]:
     """The silences in force, the first to end first."""
-    return list(AlertSilence.objects.filter(starts_at__lte=now, ends_at__gt=now).order_by("ends_at", "pk"))
+    return list(_running(now))
+
+
+def hold_running_silences(now: datetime) -> list[AlertSilence]:
+    """Like `running_silences`, and nobody ends one before the caller's transaction, which goes by them, has ended."""
+    return list(_running(now).select_for_update())
+
+
+def _running(now: datetime) -> QuerySet[AlertSilence]:
+    return AlertSilence.objects.filter(starts_at__lte=now, ends_at__gt=now).order_by("ends_at", "pk")
 
 
 def silenced_until(alert: Alert, silences: Iterable[AlertSilence]) -> datetime | None:

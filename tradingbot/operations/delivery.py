@@ -34,11 +34,9 @@ _RANKS = {Alert.Severity.INFO: 0, Alert.Severity.HIGH: 1, Alert.Severity.CRITICA
 @transaction.atomic
 def plan_deliveries(*, now: datetime) -> int:
     """Make a delivery of each due notice for each first channel that takes its severity; how many were made."""
+    running = silences.hold_running_silences(now)  # first: who ends a silence goes to the notices after it
     waiting = AlertNotice.objects.select_for_update(skip_locked=True, of=("self",)).select_related("alert")
     notices = list(waiting.filter(planned_at=None, due_at__lte=now).order_by("due_at")[:100])
-    if not notices:
-        return 0
-    running = silences.running_silences(now)
     return sum(_plan(notice, running, now) for notice in notices)
 
 
