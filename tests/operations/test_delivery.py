@@ -369,6 +369,24 @@ def test_a_worker_that_died_with_a_claim_leaves_a_delivery_that_is_taken_up_agai
     assert at(121) == 1
 
 
+def test_a_message_that_every_worker_dies_of_is_given_up_and_told_by_the_second_channel(
+    sink: Sink, at: Any
+) -> None:
+    with running_sink() as first:
+        channel(first, "first")
+        channel(sink, "second", is_backup=True)
+        raise_one()
+        delivery.plan_deliveries(now=NOW)
+        for number in range(delivery.ATTEMPTS_MAX):
+            assert delivery.claim_next(now=NOW + number * delivery.CLAIM_LASTS) is not None
+
+        at(3600)
+
+    assert first.received == []
+    assert AlertDelivery.objects.get(channel__name="first").given_up_at is not None
+    assert len(sink.received) == 1
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_server_that_hangs_holds_up_its_own_channel_only(sink: Sink) -> None:
     with running_sink() as hangs:

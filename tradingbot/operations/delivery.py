@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 TOPIC = "alert_delivery"
 # Seconds from a failed attempt to the next; after the last it is given up.
 BACK_OFF_SECONDS = (10, 30, 90, 300, 900, 1800)
+ATTEMPTS_MAX = len(BACK_OFF_SECONDS) + 1
 CLAIM_LASTS = timedelta(seconds=120)
 RUN_SECONDS_MAX = 30
 KEPT = timedelta(days=30)
@@ -151,6 +152,8 @@ def attempt(delivery: AlertDelivery, *, now: datetime) -> NotDelivered | None:
     try:
         if not channel.enabled and delivery.notice_id is not None:
             raise NotDelivered("the channel was switched off", gone=True)
+        if delivery.attempts > ATTEMPTS_MAX:
+            raise NotDelivered("every worker that tried it stopped before there was a receipt")
         message = message_of(delivery)
         address = secret_files.read(channel.secret_name)
         if channel.kind == AlertChannel.Kind.WEB_PUSH:
@@ -187,7 +190,7 @@ def record_attempt(*, delivery_id: int, reason: NotDelivered | None, now: dateti
 
 
 def _after_failure(row: AlertDelivery, reason: NotDelivered, now: datetime) -> None:
-    is_last = row.attempts > len(BACK_OFF_SECONDS)
+    is_last = row.attempts >= ATTEMPTS_MAX
     if reason.gone or is_last or row.notice is None:
         row.given_up_at = now
     else:
