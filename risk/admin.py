@@ -184,9 +184,11 @@ class RiskLimitsAdmin(_CallsService):
                 now=clock.now(),
             )
             looser = ", ".join(change["name"] for change in row.changes if change["looser"])
-            messages.warning(
-                request, f"Not in force yet: {looser} would be looser. A second risk manager has to confirm."
-            )
+            others = ", ".join(change["name"] for change in row.changes if not change["looser"])
+            sentence = f"Not in force yet: {looser} would be looser. A second risk manager has to confirm."
+            if others:
+                sentence += f" Until then the rest ({others}) is not in force either: to tighten at once, save it alone."
+            messages.warning(request, sentence)
             return HttpResponseRedirect(reverse("admin:risk_limitsrequest_change", args=[row.pk]))
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:

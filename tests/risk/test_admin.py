@@ -231,6 +231,16 @@ def test_looser_limits_wait_and_say_which_are_looser(rita: Client, limits: RiskL
     assert "asks for looser limits" in Alert.objects.get(kind="limits_request").title
 
 
+def test_tightening_in_the_same_form_is_told_to_wait_as_well(rita: Client, limits: RiskLimits) -> None:
+    """Saved by itself it would be in force at once: nobody may believe that it is."""
+    row = ask(rita, spread_max_bps="20", daily_loss_max_pct="1")
+
+    html = rita.get(reverse("admin:risk_limitsrequest_change", args=[row.pk])).content.decode()
+
+    assert "Until then the rest (daily_loss_max_pct, spread_max_bps) is not in force either: " in html
+    assert selectors.current_limits().daily_loss_max_pct == LIMITS.daily_loss_max_pct
+
+
 def test_second_risk_manager_brings_them_into_force(rita: Client, limits: RiskLimits) -> None:
     row = ask(rita)
 
