@@ -7,7 +7,7 @@ Errors:
     └── AdvisorUnavailable  time-out, refusal, open breaker, spent budget (-> NO_TRADE, with the reason)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -197,24 +197,27 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class HeldPosition:
-    """A position as the advisor is told of it."""
+    """A position as the advisor is told of it; `is_protected`: orders on the exchange cover all of it."""
 
     quantity: Decimal
     average_price: Decimal
     stop_price: Decimal | None
     target_price: Decimal | None
     opened_at: datetime | None
+    is_protected: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AdvisorAccount:
     """What the advisor is told of the account. Filled by the app named in `settings.ADVISOR_ACCOUNT`
-    (a function of symbol and now), because money and limits are known to apps on the right only."""
+    (a function of symbol and now), because money and limits are known to apps on the right only. `position` is
+    that of the symbol; `other_positions` are by symbol."""
 
     free_quote: Decimal | None
     free_base: Decimal | None
     position: HeldPosition | None
     limits_remaining: dict[str, str]
+    other_positions: dict[str, HeldPosition] = field(default_factory=dict)
 
 
 class QuantisedOrder(BaseModel):

@@ -187,7 +187,8 @@ class RiskLimitsAdmin(_CallsService):
             others = ", ".join(change["name"] for change in row.changes if not change["looser"])
             sentence = f"Not in force yet: {looser} would be looser. A second risk manager has to confirm."
             if others:
-                sentence += f" Until then the rest ({others}) is not in force either: to tighten at once, save it alone."
+                sentence += f" Until then the rest ({others}) is not in force either: "
+                sentence += "to tighten at once, save it alone."
             messages.warning(request, sentence)
             return HttpResponseRedirect(reverse("admin:risk_limitsrequest_change", args=[row.pk]))
 

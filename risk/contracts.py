@@ -295,6 +295,18 @@ class Portfolio:
     last_loss_at: datetime | None
     last_loss_by_symbol: dict[str, datetime]
 
+    @property
+    def result_today_quote(self) -> Decimal | None:
+        """Won or lost since 00:00 UTC as the rule `daily_loss` reckons it; None while something is unknown."""
+        realised, unrealised, carried = (
+            self.realised_today_quote,
+            self.unrealised_quote,
+            self.carried_gain_quote,
+        )
+        if realised is None or unrealised is None or carried is None:
+            return None
+        return realised + unrealised - carried
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -127,7 +127,7 @@ def account(user: Any, argument: str) -> dict[str, Any]:
     books, limits = selectors.portfolio(now=clock.now()), limits_in_force()
     return {
         "books": books,
-        "day": _result_today(books),
+        "day": books.result_today_quote,
         "held_count": len(books.holdings),
         "limits": limits,
         "uses": _uses(books, limits) if limits else [],
@@ -167,22 +167,10 @@ def _exposure_pct(books: Portfolio) -> tuple[Decimal | None, Decimal | None]:
 
 
 def _loss_today_pct(books: Portfolio) -> Decimal | None:
-    result = _result_today(books)
+    result = books.result_today_quote
     if result is None or not books.equity_quote:
         return None
     return max(ZERO, -result) * 100 / books.equity_quote
-
-
-def _result_today(books: Portfolio) -> Decimal | None:
-    """As the gate reckons it; None while something is unknown."""
-    realised, unrealised, carried = (
-        books.realised_today_quote,
-        books.unrealised_quote,
-        books.carried_gain_quote,
-    )
-    if realised is None or unrealised is None or carried is None:
-        return None
-    return realised + unrealised - carried
 
 
 def limits_in_force() -> Limits | None:

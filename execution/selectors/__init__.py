@@ -2,13 +2,13 @@
 
 from execution.selectors.account import (
     CLOCK_MEASURED_WITHIN,
-    advisor_account,
     blocked_symbols,
     equity_peak_quote,
     health_of_parts,
     portfolio,
     quotes_of,
 )
+from execution.selectors.advising import advisor_account, limits_remaining
 from execution.selectors.comparisons import (
     RECONCILED_WITHIN,
     DivergenceFigures,
@@ -73,6 +73,7 @@ __all__ = [
     "kill_preview",
     "last_completed_run",
     "ledger_totals",
+    "limits_remaining",
     "live_orders",
     "net_flow_quote",
     "open_counts",

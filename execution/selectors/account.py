@@ -1,4 +1,4 @@
-"""The account as the gate and the advisor see it."""
+"""The account as the gate sees it."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from execution.models import (
 )
 from execution.selectors.comparisons import open_divergences, reconciliation_state
 from execution.selectors.health import health
-from execution.selectors.killing import is_dust, is_residue
+from execution.selectors.killing import is_dust
 from execution.selectors.ledger import (
     carried_gain_quote,
     fee_rate,
@@ -35,11 +35,11 @@ from execution.selectors.protection import (
 from market import selectors as market
 from market.contracts import Quote
 from market.models import Instrument
-from proposals.contracts import APPROVED_STATUSES, AdvisorAccount, HeldPosition, ProposalStatus
+from proposals.contracts import APPROVED_STATUSES, ProposalStatus
 from proposals.models import Proposal
 from risk import selectors as risk
 from risk.contracts import Health, Holding, Portfolio
-from tradingbot.core.decimals import ZERO, plain
+from tradingbot.core.decimals import ZERO
 
 CLOCK_MEASURED_WITHIN = timedelta(seconds=120)
 
@@ -230,34 +230,4 @@ def health_of_parts(now: datetime) -> Health:
     control = risk.control()
     return health(
         now=now, reconciled=reconciled, note=note, switched_at=control.changed_at if control else None
-    )
-
-
-def advisor_account(symbol: str, now: datetime) -> AdvisorAccount:
-    """What the advisor is told of the account (`settings.ADVISOR_ACCOUNT`)."""
-    books = portfolio(now=now)
-    position = Position.objects.filter(environment=ENVIRONMENT, symbol=symbol, quantity__gt=0).first()
-    if position is not None and is_residue(position, market.latest_quote(symbol)):
-        position = None
-    limits = risk.current_limits()
-    gross = sum((h.exposure_quote or ZERO for h in books.holdings.values()), ZERO) + sum(
-        books.reserved_quote.values(), ZERO
-    )
-    remaining = {"order_notional_quote": plain(limits.order_notional_max_quote)}
-    if books.equity_quote is not None:
-        room = books.equity_quote * limits.gross_exposure_max_pct / 100 - gross
-        remaining["exposure_quote"] = plain(max(ZERO, room).quantize(Decimal("0.01")))
-    return AdvisorAccount(
-        free_quote=books.free_quote,
-        free_base=books.free_base.get(symbol),
-        position=None
-        if position is None
-        else HeldPosition(
-            quantity=position.quantity,
-            average_price=position.cost_quote / position.quantity,
-            stop_price=position.stop_price,
-            target_price=position.target_price,
-            opened_at=position.opened_at,
-        ),
-        limits_remaining=remaining,
     )

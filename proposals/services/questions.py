@@ -66,8 +66,10 @@ def build_question(*, strategy: Strategy, snapshot: Snapshot, now: datetime) -> 
     account: AdvisorAccount = import_string(settings.ADVISOR_ACCOUNT)(snapshot.symbol, now)
     data = {
         **snapshot.payload,
+        "snapshot_sha256": snapshot.sha256,
         "account": {"free_quote": _number(account.free_quote), "free_base": _number(account.free_base)},
-        "position": _position(account.position, now),
+        "position": None if account.position is None else _position(account.position, now),
+        "other_positions": {symbol: _position(held, now) for symbol, held in account.other_positions.items()},
         "limits_remaining": account.limits_remaining,
         "recent_decisions": [
             _recent(proposal)
@@ -114,9 +116,11 @@ def position_numbers(position: HeldPosition) -> dict[str, str | None]:
     }
 
 
-def _position(position: HeldPosition | None, now: datetime) -> dict[str, Any] | None:
-    if position is None:
-        return None
+def _position(position: HeldPosition, now: datetime) -> dict[str, Any]:
     opened = position.opened_at
     age_seconds = None if opened is None else int((now - opened).total_seconds())
-    return {**position_numbers(position), "age_seconds": age_seconds}
+    return {
+        **position_numbers(position),
+        "protected_on_exchange": position.is_protected,
+        "age_seconds": age_seconds,
+    }

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from market.contracts import StaleData
 from market.models import Candle, Snapshot
 from proposals import rules, selectors, services
 from proposals.models import AdvisorBreaker, Decision, Proposal, Strategy
-from tests.proposals.conftest import KEY, SYMBOL, buy, no_trade
+from tests.proposals import conftest
+from tests.proposals.conftest import HELD, KEY, SYMBOL, buy, no_trade
 from tests.proposals.model_server import Server, completion, echoes, fails, hangs, hangs_up, says
 from tests.proposals.races import race
 from tradingbot.core import audit, clock
@@ -87,7 +90,8 @@ def test_user_message_holds_exactly_one_json_object_of_the_desk(
     assert {name: data[name] for name in snapshot.payload} == snapshot.payload
     assert data["snapshot_id"] == str(snapshot.pk)
     assert data["account"] == {"free_quote": "1000.5", "free_base": "0"}
-    assert data["position"] is None
+    assert data["snapshot_sha256"] == snapshot.sha256
+    assert (data["position"], data["other_positions"]) == (None, {})
     assert data["limits_remaining"] == {"order_notional_quote": "100"}
     assert data["recent_decisions"] == [
         {
@@ -98,6 +102,26 @@ def test_user_message_holds_exactly_one_json_object_of_the_desk(
             "net_pct": None,
         }
     ]
+
+
+def test_open_positions_are_told_with_what_protects_them(
+    strategy: Strategy, market: Market, model_server: Server, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened_at = now - timedelta(seconds=90)
+    own = replace(HELD, is_protected=True, opened_at=opened_at, stop_price=Decimal(18500))
+    other = replace(HELD, is_protected=False)
+    told = replace(conftest.account, position=own, other_positions={"ETHUSDT": other})
+    monkeypatch.setattr(conftest, "account", told)
+    model_server.scripts = [echoes(buy)]
+
+    advise(strategy, now)
+
+    text = model_server.requests[0]["body"]["messages"][1]["content"]
+    data = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    numbers = {"quantity": "0.01", "average_price": "19000", "stop_price": "18500", "target_price": None}
+    assert data["position"] == {**numbers, "protected_on_exchange": True, "age_seconds": 90}
+    unknown = {"stop_price": None, "protected_on_exchange": False, "age_seconds": None}
+    assert data["other_positions"] == {"ETHUSDT": {**numbers, **unknown}}
 
 
 def test_no_trade_by_choice_ends_at_once_with_the_models_reason(
