@@ -58,8 +58,7 @@ def desk(settings: Any) -> None:
     seeding.instruments(now)
     seeding.books(now)
     seeding.reconciliation(now)
-    later = now + timedelta(minutes=1)
-    seeding.arm(later)
+    seeding.arm(now)
 
 
 def test_roles_and_deeds_of_the_tables_are_all_in_the_matrix() -> None:
