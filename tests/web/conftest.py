@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,10 @@ from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from websockets.sync.client import ClientConnection, connect
 
+from market.selectors import feeds
+from risk import panels as risk_panels
+from risk import selectors as risk_selectors
+from risk.rules import permission
 from tests.web import seeding
 from tradingbot.core import clock
 
@@ -76,6 +81,15 @@ def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Quotes, feeds and cards grow old within seconds: here they do not, however slow the machine is."""
     began = clock.now()
     monkeypatch.setattr(clock, "now", lambda: began)
+
+
+@pytest.fixture
+def fresh_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser takes its time: streams and health that are well when a test begins stay so until it ends."""
+    for module in (risk_selectors, risk_panels, permission):
+        monkeypatch.setattr(module, "AUTONOMY_SEEN_WITHIN", timedelta(minutes=5))
+    for kind in feeds.STALE_AFTER_SECONDS:
+        monkeypatch.setitem(feeds.STALE_AFTER_SECONDS, kind, 300.0)
 
 
 @pytest.fixture

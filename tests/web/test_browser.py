@@ -1,6 +1,5 @@
 """The desk in Chromium, wide and narrow: it changes without a reload and asks before it acts."""
 
-from datetime import timedelta
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -19,12 +18,12 @@ LIVE = "live"
 
 
 @pytest.fixture
-def row(server: Server) -> Proposal:
+def row(server: Server, fresh_for_long: None) -> Proposal:
     """A pending proposal on an armed desk whose streams stay fresh for the length of a test."""
     now = clock.now()
     seeding.instruments(now)
     seeding.books(now)
-    seeding.arm(now + timedelta(minutes=5))
+    seeding.arm(now)
     return seeding.proposal(now)
 
 

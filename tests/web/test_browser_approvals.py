@@ -24,16 +24,14 @@ Desk = Callable[[str], Page]
 
 
 @pytest.fixture
-def row(server: Server) -> Proposal:
+def row(server: Server, fresh_for_long: None) -> Proposal:
     """A pending proposal of 64.21 USDT on an armed desk that stays fresh for the length of a test."""
     now = clock.now()
     seeding.instruments(now)
     seeding.books(now)
     seeding.reconciliation(now)
-    later = now + timedelta(minutes=5)
-    Account.objects.update(clock_offset_ms=3, clock_measured_at=later)
-    seeding.arm(later)
-    seeding.quote("BTCUSDT", "64205.1", "64205.9", now)  # one from the future would be denied
+    Account.objects.update(clock_offset_ms=3, clock_measured_at=now)
+    seeding.arm(now)
     limits = RiskLimits.objects.filter(environment=seeding.ENVIRONMENT).latest()
     limits.pk, limits.version, limits.quote_age_max_seconds = None, limits.version + 1, Decimal(60)
     limits.save(force_insert=True)

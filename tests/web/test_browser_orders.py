@@ -19,7 +19,9 @@ pytestmark = [pytest.mark.browser, in_both_sizes]
 
 
 @pytest.fixture
-def resting(server: Server, watched: Watched, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Order:
+def resting(
+    server: Server, watched: Watched, settings: Any, monkeypatch: pytest.MonkeyPatch, fresh_for_long: None
+) -> Order:
     """An entry on the exchange, a position, and `ana` as operator on an armed desk."""
     settings.TRADING_ENABLED = True
     # The gate's word on the new price is another test's matter.
@@ -30,7 +32,7 @@ def resting(server: Server, watched: Watched, settings: Any, monkeypatch: pytest
     seeding.instruments(now)
     seeding.books(now)
     seeding.reconciliation(now)
-    seeding.arm(now + timedelta(minutes=1))
+    seeding.arm(now)
     seeding.filled_order(seeding.proposal(now - timedelta(minutes=3), status="approved"), now)
     return seeding.order(
         seeding.proposal(now, status="approved"), now, exchange_order_id=77, exchange_status="NEW",

@@ -24,14 +24,14 @@ TEN_MINUTES = timedelta(minutes=10)
 
 
 @pytest.fixture
-def lost(server: Server, watched: Watched) -> Order:
+def lost(server: Server, watched: Watched, fresh_for_long: None) -> Order:
     """An order under review whose absence may be confirmed in ten minutes; `ana` may decide."""
     may = Permission.objects.filter(codename__in=["resolve_order", "settle_divergence"])
     User.objects.get(username="ana").user_permissions.set(may)
     now = clock.now()
     seeding.instruments(now)
     seeding.books(now)
-    seeding.feeds(now + timedelta(minutes=5))
+    seeding.feeds(now)
     return unknown(now, absence_counts_in=TEN_MINUTES)
 
 
