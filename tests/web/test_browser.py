@@ -1,6 +1,5 @@
 """The desk in Chromium, wide and narrow: it changes without a reload and asks before it acts."""
 
-
 import pytest
 from django.contrib.sessions.models import Session
 from playwright.sync_api import Page, Route, expect
