@@ -3,10 +3,13 @@
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, Permission, User
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
-from tradingbot.core import clock
+from tradingbot.core import audit, clock
 from tradingbot.core.admin import ReadOnlyAdmin
 from tradingbot.core.models import (
     Alert,
@@ -24,6 +27,89 @@ from tradingbot.operations.forms import ChannelForm
 admin.site.site_header = "tradingbot"
 admin.site.site_title = "tradingbot"
 admin.site.index_title = "Back office"
+
+
+admin.site.unregister([User, Group])
+
+
+class _OnRecord(admin.ModelAdmin):
+    """Who may do what decides whose approval counts: each change of it is a link of the audit log.
+
+    Django calls the `log_…` hooks in the transaction of the change, before a deletion and after all else.
+    """
+
+    kind = ""
+    actions = None  # one by one: the stock action deletes several outside of a transaction
+
+    def state_of(self, row: Any) -> dict[str, Any]:
+        """What is put on record of `row`: its rights, and nothing secret."""
+        raise NotImplementedError
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """A row was made."""
+        self._record(request, obj, "added")
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """A row was changed, its password perhaps: the fields are named."""
+        named = [field for part in message for field in part.get("changed", {}).get("fields", ())]
+        self._record(request, obj, "changed", fields=named)
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Rows are about to be deleted."""
+        for row in queryset:
+            self._record(request, row, "deleted")
+        return super().log_deletions(request, queryset)
+
+    def _record(self, request: HttpRequest, row: Any, deed: str, **more: Any) -> None:
+        audit.record(
+            action=f"{self.kind}.{deed}",
+            subject=f"{self.kind}:{row.pk}",
+            actor=request.user.get_username(),
+            now=clock.now(),
+            name=str(row),
+            **self.state_of(row),
+            **more,
+        )
+
+
+def _names(permissions: QuerySet[Permission]) -> list[str]:
+    found = permissions.values_list("content_type__app_label", "codename")
+    return sorted(f"{app}.{name}" for app, name in found)
+
+
+@admin.register(User)
+class AccountAdmin(_OnRecord, UserAdmin):
+    """Accounts and their roles."""
+
+    kind = "account"
+
+    def state_of(self, row: User) -> dict[str, Any]:
+        """Whether and as what the person may sign in, and what then."""
+        return {
+            "active": row.is_active,
+            "staff": row.is_staff,
+            "superuser": row.is_superuser,
+            "roles": sorted(row.groups.values_list("name", flat=True)),
+            "permissions": _names(row.user_permissions.all()),
+        }
+
+    @transaction.atomic
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """As Django's, but in one transaction with its link."""
+        return super().user_change_password(request, id, form_url)
+
+
+@admin.register(Group)
+class RoleAdmin(_OnRecord, GroupAdmin):
+    """Roles. Those of `tradingbot.operations.roles` are put back as written there by every migration."""
+
+    kind = "role"
+
+    def state_of(self, row: Group) -> dict[str, Any]:
+        """What it allows."""
+        return {"permissions": _names(row.permissions.all())}
 
 
 @admin.register(AuditRecord)
