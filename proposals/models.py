@@ -35,7 +35,7 @@ class Strategy(models.Model):
         default=ModelApi.CHAT_COMPLETIONS,
         help_text="Chat Completions is what local servers speak; Responses where the model's server offers it",
     )
-    prompt_version = models.CharField(max_length=16, default="v1")
+    prompt_version = models.CharField(max_length=16, default="v2")
     decisions_per_hour_max = models.PositiveIntegerField(
         default=3600, help_text="Calls of the model in an hour; beyond it every decision is NO_TRADE"
     )

@@ -65,7 +65,7 @@ def test_request_and_response_are_stored_whole_with_hashes(
     assert decision.request_sha256 == audit.sha256_hex(audit.canonical_json(decision.request))
     assert json.loads(decision.response_text)["id"] == "chatcmpl-1"
     assert decision.response_sha256 == audit.sha256_hex(decision.response_text)
-    assert decision.prompt_sha256 == services.load_prompt("v1").sha256
+    assert decision.prompt_sha256 == services.load_prompt("v2").sha256
     assert (decision.model_requested, decision.model_answered) == (settings.ADVISOR_MODEL, "stand-in-7")
     assert (decision.prompt_tokens, decision.completion_tokens, decision.request_id) == (1200, 90, "req-42")
     assert (decision.outcome, decision.attempts) == ("OK", 1)

@@ -171,7 +171,7 @@ def test_cost_is_stored_by_the_price_of_then(
 
     assert decision.cost_usd == D("0.0033")
     assert budgets.used_by(strategy, now).cost_of_the_day_usd == D("0.0033")
-    assert scoreboard.spent(None)["rehearsal-1", "v1", False].cost_usd == D("0.0033")
+    assert scoreboard.spent(None)["rehearsal-1", "v2", False].cost_usd == D("0.0033")
 
 
 def silent_on_use(handler: Any) -> None:

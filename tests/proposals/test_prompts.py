@@ -6,7 +6,10 @@ from proposals import services
 from proposals.contracts import AdvisorUnavailable
 from proposals.services.questions import DATA_MARK
 
-PUBLISHED = {"v1": "c2ecb0de604df9550ed405eda3e63753db4c13939def9ef66d731086c33a5c5a"}
+PUBLISHED = {
+    "v1": "c2ecb0de604df9550ed405eda3e63753db4c13939def9ef66d731086c33a5c5a",
+    "v2": "b65fdad0efe6f40ab9f4100e3774c5d57aaba3563519537c01ecca9935320abc",
+}
 
 
 @pytest.mark.parametrize("version", PUBLISHED)
@@ -23,7 +26,7 @@ def test_prompt_holds_one_place_for_the_data_and_no_other_braces(version: str) -
     assert not {"{", "}"} & set(prompt.user + prompt.system)
 
 
-@pytest.mark.parametrize("version", ["v2", "", "../v1", "v1/", "V1"])
+@pytest.mark.parametrize("version", ["v3", "", "../v1", "v1/", "V1"])
 def test_unknown_version_is_refused(version: str) -> None:
     with pytest.raises(AdvisorUnavailable, match="PROMPT_MISSING"):
         services.load_prompt(version)
