@@ -1,5 +1,6 @@
 """The back office of the ground floor: alert channels are set here; audit log, alerts and the rest only read."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
@@ -38,12 +39,9 @@ class _OnRecord(admin.ModelAdmin):
     Django calls the `log_…` hooks in the transaction of the change, before a deletion and after all else.
     """
 
-    kind = ""
+    kind: str
+    rights_of: Callable[[Any], dict[str, Any]]  # of a row: what is put on record of it, and nothing secret
     actions = None  # one by one: the stock action deletes several outside of a transaction
-
-    def state_of(self, row: Any) -> dict[str, Any]:
-        """What is put on record of `row`: its rights, and nothing secret."""
-        raise NotImplementedError
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """A row was made."""
@@ -69,7 +67,7 @@ class _OnRecord(admin.ModelAdmin):
             actor=request.user.get_username(),
             now=clock.now(),
             name=str(row),
-            **self.state_of(row),
+            **self.rights_of(row),
             **more,
         )
 
@@ -79,21 +77,26 @@ def _names(permissions: QuerySet[Permission]) -> list[str]:
     return sorted(f"{app}.{name}" for app, name in found)
 
 
+def _rights_of_account(row: User) -> dict[str, Any]:
+    return {
+        "active": row.is_active,
+        "staff": row.is_staff,
+        "superuser": row.is_superuser,
+        "roles": sorted(row.groups.values_list("name", flat=True)),
+        "permissions": _names(row.user_permissions.all()),
+    }
+
+
+def _rights_of_role(row: Group) -> dict[str, Any]:
+    return {"permissions": _names(row.permissions.all())}
+
+
 @admin.register(User)
 class AccountAdmin(_OnRecord, UserAdmin):
     """Accounts and their roles."""
 
     kind = "account"
-
-    def state_of(self, row: User) -> dict[str, Any]:
-        """Whether and as what the person may sign in, and what then."""
-        return {
-            "active": row.is_active,
-            "staff": row.is_staff,
-            "superuser": row.is_superuser,
-            "roles": sorted(row.groups.values_list("name", flat=True)),
-            "permissions": _names(row.user_permissions.all()),
-        }
+    rights_of = staticmethod(_rights_of_account)
 
     @transaction.atomic
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
@@ -106,10 +109,7 @@ class RoleAdmin(_OnRecord, GroupAdmin):
     """Roles. Those of `tradingbot.operations.roles` are put back as written there by every migration."""
 
     kind = "role"
-
-    def state_of(self, row: Group) -> dict[str, Any]:
-        """What it allows."""
-        return {"permissions": _names(row.permissions.all())}
+    rights_of = staticmethod(_rights_of_role)
 
 
 @admin.register(AuditRecord)
